@@ -1,0 +1,59 @@
+# Each target needs nothing but Python: it makes a virtual environment, installs what it needs there, and runs.
+#   make demo PYTHON=python3.12     with another Python
+#   make test VENV=/tmp/levin       in another place
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: help demo test test-all check format bench docs clean
+
+help:
+	@echo "make demo      watch a small network learn handwritten digits (under a minute once installed)"
+	@echo "make test      run the tests"
+	@echo "make test-all  and the slow ones, and those that compare with Lightning"
+	@echo "make check     formatting, lint, types, layers"
+	@echo "make format    put formatting and import order right"
+	@echo "make bench     what a step and an import cost, beside a bare loop and Lightning"
+	@echo "make docs      build the documentation into site/"
+	@echo "make clean     remove the virtual environment and what was built"
+
+demo: $(VENV)/.with-demo
+	$(BIN)/levin demo
+
+test: $(VENV)/.with-test
+	$(BIN)/python -m pytest
+
+test-all: test $(VENV)/.with-parity
+	$(BIN)/python -m pytest -m "slow or parity"
+
+check: $(VENV)/.with-dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.with-dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.with-parity
+	$(BIN)/python benchmarks/import_cost.py
+	$(BIN)/python benchmarks/step_cost.py
+
+docs: $(VENV)/.with-docs
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) site dist levin_demo
+
+# .with-EXTRA says that levin and that extra are installed as pyproject.toml and constraints.txt have them now.
+$(VENV)/.with-%: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "Installing levin[$*] into $(VENV): a few minutes the first time."
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "levin needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,76 @@
+"""What can be added to a run without touching the loop.
+
+A callback is an object with some of the hooks of :class:`~levin.core.callback.Callback`; the Trainer takes
+a list of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from levin.callbacks.accumulation import GradientAccumulationScheduler
+    from levin.callbacks.early_stopping import EarlyStopping
+    from levin.callbacks.exception_checkpoint import OnExceptionCheckpoint
+    from levin.callbacks.lambda_callback import LambdaCallback
+    from levin.callbacks.lr_monitor import LearningRateMonitor
+    from levin.callbacks.model_checkpoint import ModelCheckpoint
+    from levin.callbacks.model_summary import ModelSummary, RichModelSummary
+    from levin.callbacks.prediction_writer import BasePredictionWriter
+    from levin.callbacks.progress import ProgressBar, RichProgressBar, TQDMProgressBar
+    from levin.callbacks.timer import Timer
+    from levin.core.callback import Callback, Checkpoint
+
+__all__ = [
+    "BasePredictionWriter",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "GradientAccumulationScheduler",
+    "LambdaCallback",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "OnExceptionCheckpoint",
+    "ProgressBar",
+    "RichModelSummary",
+    "RichProgressBar",
+    "TQDMProgressBar",
+    "Timer",
+]
+
+# The same names as under TYPE_CHECKING, and where each lives.
+_HOMES = {
+    "BasePredictionWriter": "levin.callbacks.prediction_writer",
+    "Callback": "levin.core.callback",
+    "Checkpoint": "levin.core.callback",
+    "EarlyStopping": "levin.callbacks.early_stopping",
+    "GradientAccumulationScheduler": "levin.callbacks.accumulation",
+    "LambdaCallback": "levin.callbacks.lambda_callback",
+    "LearningRateMonitor": "levin.callbacks.lr_monitor",
+    "ModelCheckpoint": "levin.callbacks.model_checkpoint",
+    "ModelSummary": "levin.callbacks.model_summary",
+    "OnExceptionCheckpoint": "levin.callbacks.exception_checkpoint",
+    "ProgressBar": "levin.callbacks.progress",
+    "RichModelSummary": "levin.callbacks.model_summary",
+    "RichProgressBar": "levin.callbacks.progress",
+    "TQDMProgressBar": "levin.callbacks.progress",
+    "Timer": "levin.callbacks.timer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name the first time it is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}. Its public names: {', '.join(__all__)}."
+        )
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return what is there already and what would be loaded."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,620 @@
+"""ModelCheckpoint: when to save, under which name, and which files stay."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import weakref
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from levin.callbacks.monitored import agreed_value, not_logged
+from levin.checkpoint.io import point_to
+from levin.core.callback import Checkpoint
+from levin.utils import paths
+from levin.utils.errors import MisconfigurationException
+from levin.utils.imports import require
+from levin.utils.rank import rank_zero_info, rank_zero_warn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from levin.core.module import LightningModule
+    from levin.trainer.trainer import Trainer
+
+_PLACEHOLDER = re.compile(r"\{([^{}:]+)(:[^{}]*)?\}")
+
+
+@dataclass(frozen=True)
+class NameTemplate:
+    """A file name with places for metrics: ``{epoch}-{val_loss:.2f}`` becomes ``epoch=3-val_loss=0.25``.
+
+    Attributes:
+        text: The name; a place is a metric's name in braces, with a format after a colon if need be.
+        equals: What stands between a metric's name and its value; None leaves the names out.
+    """
+
+    text: str
+    equals: str | None = "="
+
+    def fill(self, metrics: Mapping[str, Any]) -> str:
+        """The name with the values of ``metrics`` in it; 0 for a metric that is not there."""
+
+        def value_of(place: re.Match[str]) -> str:
+            name, spec = place.group(1), (place.group(2) or ":")[1:]
+            label = "" if self.equals is None else f"{name}{self.equals}"
+            return label + format(metrics.get(name, 0), spec)
+
+        return _PLACEHOLDER.sub(value_of, self.text)
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Which of the scored files stay.
+
+    Attributes:
+        size: How many; -1 for all.
+        mode: ``"min"`` or ``"max"``: which scores are good.
+        scores: Path -> score of the files that there are.
+    """
+
+    size: int
+    mode: str
+    scores: dict[str, Tensor]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one has to go before another comes."""
+        return 0 <= self.size <= len(self.scores)
+
+    @property
+    def best(self) -> str:
+        """The path with the best score; the oldest of equals."""
+        return min(self.scores, key=self._badness, default="")
+
+    @property
+    def worst(self) -> str:
+        """The path that goes next."""
+        return max(self.scores, key=self._badness, default="")
+
+    def _badness(self, path: str) -> float:
+        score = float(self.scores[path])
+        return score if self.mode == "min" else -score
+
+    def accepts(self, score: Tensor) -> bool:
+        """Whether a file with this score would stay; an equal one is no better than the one that is there."""
+        if not self.is_full:
+            return True
+        if self.size == 0:
+            return False
+        worst = float(self.scores[self.worst])
+        return float(score) < worst if self.mode == "min" else float(score) > worst
+
+    def with_one_more(self, path: str, score: Tensor) -> TopK:
+        """What stays when ``path`` comes."""
+        rest = TopK(self.size, self.mode, {old: value for old, value in self.scores.items() if old != path})
+        while rest.is_full:
+            rest.scores.pop(rest.worst)
+        rest.scores[path] = score
+        return rest
+
+
+class ModelCheckpoint(Checkpoint):
+    """Save checkpoints while training, and keep the best or the newest of them.
+
+    A file is complete before an older one is deleted, ``last.ckpt`` is a link to the newest file that was
+    kept, and a file named after a validation metric holds the weights that this metric was measured with: a
+    save that falls between two validations waits for the next one.
+
+    Args:
+        dirpath: The folder, or a URL that fsspec knows. By default ``checkpoints`` in the folder of the first
+            logger's version, or in the Trainer's ``default_root_dir`` if there is no logger.
+        filename: The name without its extension. ``{name}`` and ``{name:format}`` are replaced by metrics, by
+            ``epoch`` (from 0) and by ``step`` (the optimizer's). By default ``{epoch}-{step}``.
+        monitor: The metric that scores a checkpoint; None keeps the newest.
+        verbose: Whether to log a line for each decision.
+        save_last: True or "link": keep ``last.ckpt`` pointing at the newest file. It is a relative symbolic
+            link (a copy where there are none), or the file itself with ``save_top_k=0``. It is written at
+            the end of training at the latest.
+        save_top_k: How many of the best stay: -1 all, 0 none. Without a ``monitor`` only -1, 0 and 1 make
+            sense.
+        save_on_exception: Whether an exception that ends training, Ctrl-C too, leaves one more checkpoint.
+        save_weights_only: Whether to leave out what training needs to be continued.
+        mode: Whether a small ("min") or a large ("max") score is good.
+        auto_insert_metric_name: Whether ``{val_loss}`` becomes ``val_loss=0.5`` rather than ``0.5``.
+        every_n_train_steps: Save when ``global_step`` is a multiple of it; 0 for never.
+        train_time_interval: Save when this time has passed since the last such save.
+        every_n_epochs: Save at each n-th epoch; 0 for never. 1 if none of these three is given; at most one
+            can be.
+        save_on_train_epoch_end: Whether an epoch's save comes at the end of its training, not after its
+            validation. None: at the end of training, unless validations follow another rhythm than epochs.
+        enable_version_counter: Whether a name that is taken by another file gets ``-v1``, ``-v2``, ...,
+            instead of replacing it.
+
+    Attributes:
+        best_model_path: The file with the best score; without a ``monitor`` the newest.
+        best_model_score: Its score.
+        best_k_models: Path -> score of the files that are kept.
+        kth_best_model_path: The worst of these, once there are ``save_top_k``; ``kth_value`` is its score.
+        current_score: The score of the newest file that was kept.
+        last_model_path: The path of ``last.ckpt``.
+
+    Raises:
+        MisconfigurationException: Arguments contradict one another.
+    """
+
+    CHECKPOINT_JOIN_CHAR = "-"
+    CHECKPOINT_EQUALS_CHAR = "="
+    CHECKPOINT_NAME_LAST = "last"
+    FILE_EXTENSION = ".ckpt"
+    STARTING_VERSION = 1
+
+    def __init__(
+        self,
+        dirpath: paths.PathLike | None = None,
+        filename: str | None = None,
+        monitor: str | None = None,
+        verbose: bool = False,
+        save_last: bool | Literal["link"] | None = None,
+        save_top_k: int = 1,
+        save_on_exception: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "min",
+        auto_insert_metric_name: bool = True,
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+        every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None,
+        enable_version_counter: bool = True,
+    ) -> None:
+        super().__init__()
+        self.dirpath = None if dirpath is None else _absolute(dirpath)
+        self.filename = None if filename is None else os.fspath(filename)
+        self.monitor = monitor
+        self.verbose = verbose
+        self.save_last = save_last
+        self.save_top_k = save_top_k
+        self.save_on_exception = save_on_exception
+        self.save_weights_only = save_weights_only
+        self.mode = mode
+        self.auto_insert_metric_name = auto_insert_metric_name
+        if every_n_train_steps is None and train_time_interval is None and every_n_epochs is None:
+            every_n_epochs = 1
+        self._every_n_train_steps = every_n_train_steps or 0
+        self._train_time_interval = train_time_interval
+        self._every_n_epochs = every_n_epochs or 0
+        self._save_on_train_epoch_end = save_on_train_epoch_end
+        self._enable_version_counter = enable_version_counter
+        self._check_arguments()
+
+        self.current_score: Tensor | None = None
+        self.best_model_path = ""
+        self.best_model_score: Tensor | None = None
+        self.best_k_models: dict[str, Tensor] = {}
+        self.kth_best_model_path = ""
+        self.kth_value = torch.tensor(torch.inf if mode == "min" else -torch.inf)
+        self.last_model_path = ""
+
+        self._only_path = ""  # what goes when a newer file comes, where only the newest is kept
+        self._saved_at_step = 0
+        self._saved_at_time = 0.0
+        self._has_saved_last = False
+        self._is_waiting = False  # a save is due, and comes after the next validation
+        self._has_validated = False
+        self._score_before: Tensor | None = None  # the monitored metric when the running validation began
+        self._validated_score: Tensor | None = None  # what the last validation made of it,
+        self._validated_at_step = 0  # and when
+
+    def _check_arguments(self) -> None:
+        steps, epochs = self._every_n_train_steps, self._every_n_epochs
+        k: Any = self.save_top_k
+        if (steps > 0) + (epochs > 0) + (self._train_time_interval is not None) > 1:
+            raise MisconfigurationException(
+                "ModelCheckpoint takes one of every_n_train_steps, train_time_interval and every_n_epochs, "
+                f"but got {steps}, {self._train_time_interval} and {epochs}. Use one for each rhythm."
+            )
+        for name, value in (("every_n_train_steps", steps), ("every_n_epochs", epochs)):
+            if value < 0:
+                raise MisconfigurationException(f"ModelCheckpoint({name}={value}) must be 0 (never) or more.")
+        if not isinstance(k, int) or k < -1:
+            raise MisconfigurationException(f"ModelCheckpoint(save_top_k={k!r}) must be -1 (all), 0 or more.")
+        if self.monitor is None and k not in (-1, 0, 1):
+            raise MisconfigurationException(
+                f"ModelCheckpoint(save_top_k={k}) needs a metric to choose the best {k} by: pass `monitor`. "
+                "Without one it can keep the newest (1), all (-1) or none (0)."
+            )
+        if self.mode not in ("min", "max"):
+            raise MisconfigurationException(f"ModelCheckpoint(mode={self.mode!r}) must be 'min' or 'max'.")
+        if self.save_last == "link" and self.dirpath is not None and not paths.is_local(self.dirpath):
+            raise ValueError(
+                f'ModelCheckpoint(save_last="link"): {self.dirpath} has no links. Pass True for a copy.'
+            )
+
+    # ------------------------------------------------------------------ when
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle on one folder for all ranks."""
+        self.dirpath = trainer.strategy.broadcast(self.dirpath or self._default_dirpath(trainer))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to wait; what a run was resumed from need not be saved again."""
+        if trainer.is_global_zero and self.save_top_k != 0 and not trainer.fast_dev_run:
+            self._warn_about_files(trainer)
+        self._saved_at_step = trainer.global_step
+        self._saved_at_time = time.monotonic()
+        self._has_saved_last = self._is_waiting = self._has_validated = False
+        self._validated_score = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save at every n-th step, or when the time has come."""
+        if not self._every_n_train_steps and self._train_time_interval is None:
+            return
+        if not self._is_idle(trainer) and (self._is_step_due(trainer) or self._is_time_up(trainer)):
+            self._save_or_wait(trainer, validation_follows=trainer.validation_due)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the score, to see whether this validation is what computes it."""
+        if self.monitor is not None:
+            self._score_before = trainer.callback_metrics.get(self.monitor)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what waited for this validation, and at every n-th epoch if that is when its save is due."""
+        if not _is_training(trainer):
+            return
+        self._note_score(trainer)
+        is_due = self._is_epoch_due(trainer) and not self._saves_on_train_epoch_end(trainer)
+        if not self._is_idle(trainer) and (self._is_waiting or is_due):
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at every n-th epoch."""
+        is_due = self._is_epoch_due(trainer) and self._saves_on_train_epoch_end(trainer)
+        if not self._is_idle(trainer) and is_due:
+            self._save_or_wait(trainer, validation_follows=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``last.ckpt`` itself if there is nothing that it could point at, or a save still waits."""
+        is_behind = self._is_waiting or not self._has_saved_last
+        if self.save_last and is_behind and not self._is_idle(trainer):
+            before = self._record()
+            last = self._name_last(trainer, self._candidates(trainer))
+            self._write(trainer, "", last, before)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave one more checkpoint, which counts among no best ones."""
+        if not self.save_on_exception or self._is_idle(trainer):
+            return
+        before, metrics = self._record(), self._candidates(trainer)
+        path = self._free_path(trainer, metrics, replaces="" if self.monitor else self.best_model_path)
+        last = self._name_last(trainer, metrics) if self.save_last else ""
+        self._write(trainer, path, last, before)
+
+    def _is_idle(self, trainer: Trainer) -> bool:
+        """Whether there is nothing to save: no training, or no step since the last time."""
+        return not _is_training(trainer) or self._saved_at_step == trainer.global_step
+
+    def _is_step_due(self, trainer: Trainer) -> bool:
+        return self._every_n_train_steps > 0 and trainer.global_step % self._every_n_train_steps == 0
+
+    def _is_time_up(self, trainer: Trainer) -> bool:
+        if self._train_time_interval is None:
+            return False
+        now = time.monotonic()
+        is_up = now - self._saved_at_time >= self._train_time_interval.total_seconds()
+        is_up = bool(trainer.strategy.broadcast(is_up))  # clocks differ
+        if is_up:
+            self._saved_at_time = now
+        return is_up
+
+    def _is_epoch_due(self, trainer: Trainer) -> bool:
+        return self._every_n_epochs > 0 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
+
+    def _saves_on_train_epoch_end(self, trainer: Trainer) -> bool:
+        if self._save_on_train_epoch_end is not None:
+            return self._save_on_train_epoch_end
+        if not _has_validation(trainer):
+            return True
+        return bool(trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch == 1)
+
+    # ------------------------------------------------------------------ whose weights a score is of
+
+    def _note_score(self, trainer: Trainer) -> None:
+        self._has_validated = True
+        if self.monitor is None:
+            return
+        score = trainer.callback_metrics.get(self.monitor)
+        if score is not self._score_before:
+            self._validated_score, self._validated_at_step = score, trainer.global_step
+        self._score_before = None
+
+    def _save_or_wait(self, trainer: Trainer, *, validation_follows: bool) -> None:
+        # rank 0 decides: a metric may be logged there alone
+        self._is_waiting = trainer.strategy.broadcast(self._has_to_wait(trainer, validation_follows))
+        if not self._is_waiting:
+            self._save(trainer)
+
+    def _has_to_wait(self, trainer: Trainer, validation_follows: bool) -> bool:
+        """Whether the score of the weights at hand is yet to be computed."""
+        if self.monitor is None or self.save_top_k == 0:
+            return False
+        score = trainer.callback_metrics.get(self.monitor)
+        if score is None:
+            is_counter = self.monitor in ("epoch", "step")
+            return not is_counter and not self._has_validated and _has_validation(trainer)
+        is_old = score is self._validated_score and self._validated_at_step != trainer.global_step
+        return validation_follows or is_old
+
+    # ------------------------------------------------------------------ which files stay
+
+    def _save(self, trainer: Trainer) -> None:
+        self._is_waiting = False
+        before, metrics = self._record(), self._candidates(trainer)
+        path = ""
+        if self.save_top_k != 0:
+            keep = self._keep_newest if self.monitor is None else self._keep_best
+            path = keep(trainer, metrics)
+        is_new = bool(path) or self.save_top_k == 0
+        last = self._name_last(trainer, metrics) if self.save_last and is_new else ""
+        if path or last:
+            self._write(trainer, path, last, before)
+
+    def _keep_newest(self, trainer: Trainer, metrics: dict[str, Any]) -> str:
+        self.best_model_path = self._free_path(trainer, metrics, replaces=self.best_model_path)
+        if self.save_top_k == 1:
+            self._only_path = self.best_model_path
+        return self.best_model_path
+
+    def _keep_best(self, trainer: Trainer, metrics: dict[str, Any]) -> str:
+        """The path for a new file, or nothing if its score is not good enough."""
+        score = self._score(trainer, metrics)
+        if score is None:
+            return ""
+        if not self.check_monitor_top_k(trainer, score):
+            self._tell(trainer, f"was {float(score):.5f}, not among the best {self.save_top_k}")
+            return ""
+        self.current_score = score
+        kept, metrics = self._top_k, {**metrics, str(self.monitor): score}
+        path = self._free_path(trainer, metrics, replaces=kept.worst if kept.is_full else "")
+        kept = kept.with_one_more(path, score)
+        self.best_k_models = kept.scores
+        self.best_model_path, self.best_model_score = kept.best, kept.scores[kept.best]
+        if kept.is_full or kept.size == -1:
+            self.kth_best_model_path, self.kth_value = kept.worst, kept.scores[kept.worst]
+        best = float(self.best_model_score)
+        self._tell(trainer, f"reached {float(score):.5f} (best {best:.5f}), saving {path}")
+        return path
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether a checkpoint with the score ``current`` would be kept."""
+        return current is not None and self._top_k.accepts(current)
+
+    @property
+    def _top_k(self) -> TopK:
+        return TopK(self.save_top_k, self.mode, self.best_k_models)
+
+    def _score(self, trainer: Trainer, metrics: dict[str, Any]) -> Tensor | None:
+        """The monitored value, the same on all ranks; None if it is not there and may yet come."""
+        monitor = str(self.monitor)
+        value = metrics.get(monitor)
+        score = agreed_value(trainer, None if value is None else torch.as_tensor(value))
+        if score is None:
+            message = not_logged("ModelCheckpoint", monitor, metrics)
+            if self._has_validated:
+                raise MisconfigurationException(message)
+            rank_zero_warn(f"{message} Nothing is saved meanwhile.")
+        elif torch.isnan(score):
+            score = torch.full_like(score, torch.inf if self.mode == "min" else -torch.inf)
+            rank_zero_warn(
+                f"ModelCheckpoint watches {monitor!r}, which is NaN: it counts as the worst score there is."
+            )
+        return score
+
+    def _candidates(self, trainer: Trainer) -> dict[str, Any]:
+        """What can be monitored and can stand in a name."""
+        metrics: dict[str, Any] = dict(trainer.callback_metrics)
+        for name, count in (("epoch", trainer.current_epoch), ("step", trainer.global_step)):
+            metrics[name] = int(metrics.get(name, count))
+        return metrics
+
+    # ------------------------------------------------------------------ writing, then deleting
+
+    def _write(self, trainer: Trainer, path: str, last: str, before: dict[str, Any]) -> None:
+        """Save ``path``, or ``last`` itself if there is no path, then let go what it supersedes.
+
+        The names are settled before, as the checkpoint holds the state of this callback.
+        """
+        try:
+            trainer.save_checkpoint(path or last, self.save_weights_only)
+        except BaseException:
+            vars(self).update(before)
+            raise
+        self._saved_at_step = trainer.global_step
+        self._has_saved_last = self._has_saved_last or bool(last)
+        superseded = [
+            old for old in _files(before) if old not in _files(vars(self)) and self._may_delete(trainer, old)
+        ]
+        trainer.strategy.checkpoint_io.after_commit(partial(self._settle, trainer, path, last, superseded))
+
+    def _settle(self, trainer: Trainer, path: str, last: str, superseded: list[str]) -> None:
+        """The new file is on disk: move the link to it, and delete what came before."""
+        if trainer.is_global_zero and path and last and path != last:
+            point_to(last, path)
+        for old in superseded:
+            trainer.strategy.remove_checkpoint(old)
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(weakref.proxy(self))
+
+    def _record(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*_STATE, "current_score", "_only_path")}
+
+    def _may_delete(self, trainer: Trainer, path: str) -> bool:
+        """Whether a file is this run's own: in its folder, and not the one that it was resumed from."""
+        home = str(self.dirpath)
+        if not paths.is_local(path):
+            return path != str(trainer.ckpt_path) and path.startswith(home.rstrip("/") + "/")
+        if trainer.ckpt_path and os.path.abspath(path) == os.path.abspath(trainer.ckpt_path):
+            return False
+        home, folder = os.path.realpath(home), os.path.realpath(os.path.dirname(path))
+        return os.path.commonpath([home, folder]) == home
+
+    # ------------------------------------------------------------------ names
+
+    def format_checkpoint_name(
+        self,
+        metrics: dict[str, Any],
+        filename: str | None = None,
+        ver: int | None = None,
+        prefix: str | None = None,
+    ) -> str:
+        """The path of a checkpoint.
+
+        Args:
+            metrics: The values for the places in the name.
+            filename: The name with places for metrics; by default the one given to the callback.
+            ver: A number that is added as ``-v{ver}``.
+            prefix: A text that is put in front, with a ``-``.
+        """
+        join = self.CHECKPOINT_JOIN_CHAR
+        text = filename or self.filename or join.join(["{epoch}", "{step}"])
+        equals = self.CHECKPOINT_EQUALS_CHAR if self.auto_insert_metric_name else None
+        parts = [prefix, NameTemplate(text, equals).fill(metrics), None if ver is None else f"v{ver}"]
+        name = join.join(part for part in parts if part) + self.FILE_EXTENSION
+        return paths.join(self.dirpath, name) if self.dirpath else name
+
+    def file_exists(self, filepath: paths.PathLike, trainer: Trainer) -> bool:
+        """Whether rank 0 sees a file there; the same answer on all ranks."""
+        return bool(trainer.strategy.broadcast(paths.exists(filepath)))
+
+    def _name_last(self, trainer: Trainer, metrics: dict[str, Any]) -> str:
+        self.last_model_path = self._free_path(
+            trainer, metrics, self.CHECKPOINT_NAME_LAST, replaces=self.last_model_path
+        )
+        return self.last_model_path
+
+    def _free_path(
+        self, trainer: Trainer, metrics: dict[str, Any], template: str | None = None, *, replaces: str
+    ) -> str:
+        """A path where nothing of value is, as rank 0 sees it; ``replaces`` may be there already."""
+        path = ""
+        if trainer.is_global_zero:
+            path, version = self.format_checkpoint_name(metrics, template), self.STARTING_VERSION
+            while self._enable_version_counter and _is_taken(path, replaces):
+                path = self.format_checkpoint_name(metrics, template, ver=version)
+                version += 1
+        return str(trainer.strategy.broadcast(path))
+
+    def _default_dirpath(self, trainer: Trainer) -> str:
+        root = trainer.default_root_dir
+        if not trainer.loggers:
+            return paths.join(root, "checkpoints")
+        logger = trainer.loggers[0]
+        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+        return paths.join(logger.save_dir or root, str(logger.name), version, "checkpoints")
+
+    def _warn_about_files(self, trainer: Trainer) -> None:
+        folder = str(self.dirpath)
+        resumed = os.path.abspath(trainer.ckpt_path) if trainer.ckpt_path else ""
+        goes_on = os.path.dirname(resumed) == os.path.abspath(folder)
+        if not goes_on and paths.is_dir(folder) and paths.listdir(folder):
+            rank_zero_warn(
+                f"The folder {folder} is not empty. What is there stays; a new file gets another name if "
+                "need be."
+            )
+
+    def _tell(self, trainer: Trainer, what: str) -> None:
+        if self.verbose:
+            step = trainer.global_step
+            rank_zero_info(f"Epoch {trainer.current_epoch}, step {step}: {self.monitor} {what}.")
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def every_n_epochs(self) -> int:
+        """At each how many epochs a checkpoint is saved; 0 for never."""
+        return self._every_n_epochs
+
+    @property
+    def state_key(self) -> str:
+        """The name of the state in a checkpoint; it tells ModelCheckpoints apart by metric and rhythm."""
+        return self._generate_state_key(
+            monitor=self.monitor,
+            mode=self.mode,
+            every_n_train_steps=self._every_n_train_steps,
+            every_n_epochs=self._every_n_epochs,
+            train_time_interval=self._train_time_interval,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which files there are, and how good they are."""
+        state = {name: getattr(self, name) for name in _STATE}
+        return {
+            "monitor": self.monitor,
+            "current_score": self.current_score,
+            "dirpath": self.dirpath,
+            **state,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the files of the former run; with another folder only the best path is taken over."""
+        self.best_model_path = state_dict["best_model_path"]
+        if state_dict.get("dirpath", self.dirpath) == self.dirpath:
+            vars(self).update({name: state_dict[name] for name in _STATE if name in state_dict})
+            if self.monitor is None and self.save_top_k == 1:
+                self._only_path = self.best_model_path
+            return
+        rank_zero_warn(
+            f"ModelCheckpoint now saves to {self.dirpath}, and formerly to {state_dict['dirpath']}. The "
+            "files there stay as they are: new ones are compared with none of them."
+        )
+
+    def to_yaml(self, filepath: paths.PathLike | None = None) -> None:
+        """Write `best_k_models` to a YAML file, by default ``best_k_models.yaml`` beside the checkpoints."""
+        scores = {name: float(score) for name, score in self.best_k_models.items()}
+        text = require("yaml", extra="").safe_dump(scores)
+        path = filepath or paths.join(str(self.dirpath), "best_k_models.yaml")
+        with paths.atomic_writer(path, "w") as file:
+            file.write(text)
+
+
+# what is restored, too; the newest score and the arguments are only written
+_STATE = (
+    "best_model_score",
+    "best_model_path",
+    "best_k_models",
+    "kth_best_model_path",
+    "kth_value",
+    "last_model_path",
+)
+
+
+def _files(record: Mapping[str, Any]) -> set[str]:
+    """The files that a ModelCheckpoint with these attributes looks after."""
+    return {*record["best_k_models"], record["_only_path"], record["last_model_path"]} - {""}
+
+
+def _is_training(trainer: Trainer) -> bool:
+    return bool(trainer.state.fn == "fit") and not trainer.sanity_checking and not trainer.fast_dev_run
+
+
+def _has_validation(trainer: Trainer) -> bool:
+    counts = trainer.num_val_batches  # not known before the data was needed
+    return bool(trainer.enable_validation and (not counts or sum(counts) > 0))
+
+
+def _is_taken(path: str, replaces: str) -> bool:
+    # folders can't be replaced in one step: what is there stays until its successor is complete
+    return paths.exists(path) and (path != replaces or paths.is_dir(path))
+
+
+def _absolute(dirpath: paths.PathLike) -> str:
+    text = os.fspath(dirpath)
+    return os.path.realpath(os.path.expanduser(paths.local_path(text))) if paths.is_local(text) else text

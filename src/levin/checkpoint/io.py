@@ -1,0 +1,535 @@
+"""Reading and writing checkpoints: the one place that calls `torch.save` and `torch.load`.
+
+Three promises are kept here. A file is at its path whole or not at all. What levin writes can be read
+without running code that the file brings along: :func:`plain` refuses the rest, by name. What can't be
+read is told in a sentence that says what the file is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import re
+import shutil
+import sys
+import zipfile
+from abc import ABC, abstractmethod
+from argparse import Namespace
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
+from dataclasses import is_dataclass
+from datetime import date, time, timedelta
+from difflib import get_close_matches
+from enum import Enum
+from hashlib import sha256
+from pathlib import PurePath
+from types import SimpleNamespace
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from levin.utils.paths import (
+    PathLike,
+    atomic_writer,
+    exists,
+    filesystem,
+    is_dir,
+    is_local,
+    listdir,
+    local_path,
+    makedirs,
+    open_file,
+    parent,
+    remove,
+)
+
+MapLocation = Any  # what `torch.load` takes: a device, a string, a function or a dict
+
+
+class CorruptCheckpointError(RuntimeError):
+    """The file is there, but it is no checkpoint, or not all of one."""
+
+
+class UntrustedCheckpointError(pickle.UnpicklingError):
+    """The file holds objects of classes that safe loading does not build."""
+
+
+class CheckpointIO(ABC):
+    """How checkpoints get to disk and back.
+
+    Subclass it to store them another way, and hand an instance to ``Trainer(plugins=[...])``. All methods are
+    called on the process that writes (rank 0), `load_checkpoint` on all.
+    """
+
+    @abstractmethod
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: PathLike, storage_options: Any | None = None
+    ) -> None:
+        """Write ``checkpoint`` to ``path``. What stood there before stays until the new one is complete.
+
+        Args:
+            checkpoint: The values, as a tree of dicts.
+            path: A path on this machine or an fsspec URL.
+            storage_options: Options of this very class, handed through by `Trainer.save_checkpoint`.
+        """
+
+    @abstractmethod
+    def load_checkpoint(
+        self, path: PathLike, map_location: MapLocation | None = None, weights_only: bool | None = None
+    ) -> Any:
+        """Read what `save_checkpoint` wrote; see :func:`load` for the arguments."""
+
+    @abstractmethod
+    def remove_checkpoint(self, path: PathLike) -> None:
+        """Delete the checkpoint at ``path``, a file or a folder."""
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run ``action`` as soon as everything that was saved so far is safely at its path.
+
+        Older checkpoints are deleted, and links moved, by actions given to this method. Override it where
+        `save_checkpoint` returns before the file is complete.
+        """
+        action()
+
+    def teardown(self) -> None:  # noqa: B027  # nothing is under way where saving waits for the file
+        """Finish what is under way; called when a run ends."""
+
+
+class TorchCheckpointIO(CheckpointIO):
+    """Single files in the format of `torch.save`, on this machine or wherever fsspec reaches."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: PathLike, storage_options: Any | None = None
+    ) -> None:
+        """Write ``checkpoint`` to ``path``, in one piece; folders above it are made.
+
+        Raises:
+            TypeError: ``storage_options`` were given; there are none here.
+            OSError: The file could not be written, for example because the disk is full. What stood at
+                ``path`` is still there.
+        """
+        if storage_options is not None:
+            raise TypeError(
+                f"{type(self).__name__} has no storage options, but got storage_options={storage_options!r}. "
+                "Leave them out, or give `Trainer(plugins=[...])` a CheckpointIO that knows them."
+            )
+        try:
+            with atomic_writer(path) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            cause = _os_error(error)
+            if cause is None:
+                raise
+            raise OSError(cause.errno, _not_written(checkpoint, path, cause)) from error
+
+    def load_checkpoint(
+        self, path: PathLike, map_location: MapLocation | None = None, weights_only: bool | None = None
+    ) -> Any:
+        """Read the file at ``path``; see :func:`load`."""
+        return load(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: PathLike) -> None:
+        """Delete the file, link or folder at ``path``, if there is one."""
+        remove(path)
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    """The operating system's error behind ``error``: torch raises its own over it when it closes the file."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError):
+            return link
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _not_written(checkpoint: Any, path: PathLike, error: OSError) -> str:
+    sentences = [f"The checkpoint {os.fspath(path)} could not be written: {error.strerror or error}."]
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        room = f"It needs about {_in_units(_num_bytes(checkpoint))}"
+        with contextlib.suppress(OSError, ValueError):
+            free = shutil.disk_usage(parent(local_path(path)) or ".").free
+            room += f", and {_in_units(free)} are free there"
+        sentences.append(f"{room}. Make room, raise the quota or save elsewhere.")
+    sentences.append("Nothing half-written was left, and a checkpoint that stood there before is untouched.")
+    return " ".join(sentences)
+
+
+def _num_bytes(value: Any) -> int:
+    """The bytes of all tensors in ``value``, shared ones counted once."""
+    storages = {}
+    for tensor in _tensors(value):
+        with contextlib.suppress(RuntimeError, NotImplementedError):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _in_units(num_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
+
+
+# -------------------------------------------------------------------------------------------- reading
+
+
+def load(
+    path_or_file: PathLike | IO[bytes],
+    map_location: MapLocation | None = None,
+    weights_only: bool | None = None,
+) -> Any:
+    """Read what `torch.save` wrote.
+
+    Args:
+        path_or_file: A path, a URL (``http(s)://`` or what fsspec knows) or a file opened in binary.
+        map_location: Where the tensors go, as in `torch.load`; None leaves them on the CPU.
+        weights_only: Whether only tensors and plain containers may be built. False runs code that the file
+            brings along. None means True, but False for ``http(s)://``, which is trusted as its address is.
+
+    Raises:
+        FileNotFoundError: There is nothing at the path.
+        CorruptCheckpointError: It is no such file, or it was cut off.
+        UntrustedCheckpointError: It holds objects of classes that safe loading does not build.
+    """
+    map_location = "cpu" if map_location is None else map_location
+    if not isinstance(path_or_file, (str, os.PathLike)):
+        name = str(getattr(path_or_file, "name", "The file"))
+        return _read(path_or_file, name, map_location, safely=weights_only is not False)
+    name = path = os.fspath(path_or_file)
+    if path.startswith(("http://", "https://")):
+        path, weights_only = _downloaded(path), bool(weights_only)
+    _check_is_file(path)
+    safely = weights_only is not False
+    if is_local(path):
+        return _read(local_path(path), name, map_location, safely=safely)
+    with open_file(path) as file:
+        return _read(file, name, map_location, safely=safely)
+
+
+def as_checkpoint(value: Any, path: PathLike | IO[bytes] | None = None) -> dict[str, Any]:
+    """``value``, if it is the checkpoint of a Trainer: a dict with a ``"state_dict"``.
+
+    Raises:
+        CorruptCheckpointError: It is something else; the text says what, and how such a file is used.
+    """
+    if isinstance(value, dict) and "state_dict" in value:
+        return value
+    name = "The file" if path is None else str(getattr(path, "name", path))
+    if not isinstance(value, dict):
+        found = f"a {_type_name(value)}, and no dict"
+    elif value and all(isinstance(item, Tensor) for item in value.values()):
+        found = f"a bare state dict of {len(value)} tensors, for `module.load_state_dict(torch.load(path))`"
+    else:
+        found = f'a dict without "state_dict": its keys are {sorted(map(str, value))[:10]}'
+    raise CorruptCheckpointError(
+        f"{name} is no checkpoint of a Trainer. It holds {found}. Checkpoints come from "
+        "`trainer.save_checkpoint(path)` and from ModelCheckpoint."
+    )
+
+
+def _check_is_file(path: str) -> None:
+    if is_dir(path):
+        raise CorruptCheckpointError(
+            f"{path} is a folder, and one file is expected. A checkpoint in shards is a folder: only the "
+            "strategy that saved it, or one that can read shards, loads it."
+        )
+    if exists(path):
+        return
+    with contextlib.suppress(OSError):
+        names = [name for name in listdir(parent(path)) if not name.startswith(".")]
+        near = get_close_matches(os.path.basename(path), names, n=1, cutoff=0.0)
+        known = (
+            f"Did you mean {near[0]!r}? The folder holds: {', '.join(names[:10])}."
+            if near
+            else "It is empty."
+        )
+        raise FileNotFoundError(f"There is no checkpoint {path}. Its folder is there. {known}")
+    raise FileNotFoundError(f"There is no checkpoint {path}, nor the folder that it would lie in.")
+
+
+def _downloaded(url: str) -> str:
+    """The file behind ``url``, fetched once, named after the whole address: many end in ``last.ckpt``."""
+    tail = re.sub(r"[^\w.=-]", "_", url.split("?")[0].rpartition("/")[2])
+    path = os.path.join(torch.hub.get_dir(), "checkpoints", f"{sha256(url.encode()).hexdigest()[:12]}-{tail}")
+    if not os.path.exists(path):
+        makedirs(os.path.dirname(path))
+        torch.hub.download_url_to_file(url, path, progress=sys.stderr.isatty())
+    return path
+
+
+def _read(source: str | IO[bytes], name: str, map_location: MapLocation, *, safely: bool) -> Any:
+    try:
+        return torch.load(source, map_location=map_location, weights_only=safely)
+    except Exception as error:  # anything can come out of the bytes of anything
+        foreign = _foreign_classes(source, error) if safely else []
+        if foreign:
+            raise UntrustedCheckpointError(_untrusted(name, foreign)) from error
+        if _speaks_for_itself(error, source):
+            raise
+        raise CorruptCheckpointError(
+            f"{name} can't be read as a checkpoint: {_what_it_is(source)}. Copy or download it again if it "
+            "came from elsewhere, or load an older checkpoint."
+        ) from error
+
+
+def _foreign_classes(source: str | IO[bytes], error: Exception) -> list[str]:
+    """The names of what the file wants built that safe loading refuses."""
+    with contextlib.suppress(Exception), _rewound(source) as file:
+        return sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(file)))
+    return re.findall(r"GLOBAL ([\w.]+) was not", str(error))  # older formats can't be asked
+
+
+def _untrusted(name: str, classes: list[str]) -> str:
+    listed = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+    return (
+        f"{name} holds objects of {listed}, which are not built while loading safely. If you trust whoever "
+        "made the file, pass weights_only=False: it may then run any code. Or allow just these classes: "
+        f"torch.serialization.add_safe_globals([{classes[0].rpartition('.')[2]}, ...])."
+    )
+
+
+@contextlib.contextmanager
+def _rewound(source: str | IO[bytes]) -> Iterator[IO[bytes]]:
+    if isinstance(source, str):
+        with open(source, "rb") as file:
+            yield file
+    else:
+        source.seek(0)
+        yield source
+
+
+def _speaks_for_itself(error: Exception, source: str | IO[bytes]) -> bool:
+    """Whether the failure is not the file's: it can't be reached, a device or a class is not there."""
+    if isinstance(error, (ImportError, AttributeError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno != errno.EINVAL  # which a zip archive without its end gives
+    if isinstance(error, pickle.UnpicklingError):
+        return False
+    with _rewound(source) as file:
+        if not zipfile.is_zipfile(file):
+            return False
+        return any(name.endswith("/data.pkl") for name in zipfile.ZipFile(file).namelist())
+
+
+def _what_it_is(source: str | IO[bytes]) -> str:
+    with _rewound(source) as file:
+        head = file.read(200)
+        size = file.seek(0, os.SEEK_END)
+        is_archive = zipfile.is_zipfile(file)
+    safetensors = head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
+    found = {
+        "it is empty": not head,
+        "it is a zip archive, but no readable one of torch.save": is_archive,
+        f"it begins like one, but was cut off after {_in_units(size)}": head.startswith(b"PK\x03\x04"),
+        "it is a pointer of git-lfs, not the file: run `git lfs pull`": head.startswith(
+            b"version https://git-lfs"
+        ),
+        "it seems to be of safetensors: read it with `safetensors.torch.load_file`": safetensors,
+    }
+    return next(
+        (text for text, is_so in found.items() if is_so), f"its {_in_units(size)} begin with {head[:24]!r}"
+    )
+
+
+# ---------------------------------------------------------------------- what may be in a checkpoint
+
+_ATOMS = frozenset(
+    {
+        str, int, float, bool, type(None), bytes, bytearray, complex,
+        torch.dtype, torch.device, torch.Size, torch.layout, torch.qscheme,
+    }
+)  # fmt: skip
+_TENSORS = frozenset({Tensor, nn.Parameter})
+_MAPPINGS = frozenset({dict, OrderedDict, Counter})
+_SERIES = (list, tuple, set)
+_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+
+# Subclasses of these are stored as what they are at heart, enumerations of strings and numbers among them.
+_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int),
+    (float, float),
+    (complex, complex),
+    (bytes, bytes),
+    (PurePath, str),
+)
+
+_HINTS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (_UNINITIALIZED, "it after a first batch has given it its shape"),
+    (nn.Module, "its `state_dict()`, or leave it out: `save_hyperparameters(ignore=[...])`"),
+    (Enum, "its `.value`"),
+    (timedelta, "its `.total_seconds()`"),
+    ((date, time), "its `.isoformat()`"),
+    ((deque, frozenset, range), "a list of it"),
+    (type, "its import path as a string"),
+)
+
+
+def plain(value: Any, path: str = "checkpoint") -> Any:
+    """``value`` in a form that can be read back with ``torch.load(weights_only=True)``.
+
+    What is plain already is returned as it is, the very same object; tensors are never copied. Other mappings
+    and namespaces become dicts, subclasses of list, tuple, set, str and of numbers become these, paths become
+    strings, numpy's scalars numbers and its arrays tensors over the same memory. Attributes that Python code
+    gave a tensor are left out.
+
+    Args:
+        value: Anything.
+        path: How ``value`` is called in errors.
+
+    Raises:
+        TypeError: Something in it can't be read back; the text names it as ``path.key.key`` and says what to
+            store instead.
+    """
+    try:
+        return _plain(value, path)
+    except RecursionError:
+        raise TypeError(f"{path} is nested too deeply to be written, or contains itself.") from None
+
+
+def _plain(value: Any, path: str) -> Any:
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if kind in _TENSORS:
+        return value.detach() if vars(value) else value
+    if kind in _MAPPINGS:
+        return _plain_mapping(value, kind, path)
+    if kind in _SERIES:
+        return _plain_series(value, kind, path)
+    return _converted(value, path)
+
+
+def _plain_mapping(value: Mapping[Any, Any], kind: type, path: str) -> Any:
+    is_changed = type(value) is not kind
+    items = {}
+    for key, item in value.items():
+        plain_key = key if type(key) in _ATOMS else _plain(key, f"{path}, key {key!r}")
+        plain_item = item if type(item) in _ATOMS else _plain(item, f"{path}.{key}")
+        is_changed = is_changed or plain_key is not key or plain_item is not item
+        items[plain_key] = plain_item
+    # a module's state dict carries the versions of its modules as an attribute
+    attributes = vars(value) if kind is OrderedDict else {}
+    plain_attributes = _plain(attributes, path) if attributes else attributes
+    if not is_changed and plain_attributes is attributes:
+        return value
+    rebuilt = kind(items)
+    if plain_attributes:
+        vars(rebuilt).update(plain_attributes)
+    return rebuilt
+
+
+def _plain_series(value: Iterable[Any], kind: type, path: str) -> Any:
+    items = [
+        item if type(item) in _ATOMS else _plain(item, f"{path}.{index}") for index, item in enumerate(value)
+    ]
+    if type(value) is kind and all(new is old for new, old in zip(items, value, strict=True)):
+        return value
+    return kind(items)
+
+
+def _converted(value: Any, path: str) -> Any:
+    if type(value) in torch.serialization.get_safe_globals():  # allowed by whoever wrote the class
+        return value
+    for base, convert in _BASES:
+        if isinstance(value, base):
+            return convert(value)
+    if isinstance(value, (Namespace, SimpleNamespace)):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, dict, path)
+    for base in (tuple, set, MutableSequence):
+        if isinstance(value, base) and not isinstance(value, deque):
+            return _plain_series(value, list if base is MutableSequence else base, path)
+    return _as_tensor_or_number(value, path)
+
+
+def _as_tensor_or_number(value: Any, path: str) -> Any:
+    if isinstance(value, Tensor) and not isinstance(value, _UNINITIALIZED):
+        with contextlib.suppress(RuntimeError, TypeError):
+            return value.as_subclass(Tensor)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
+        with contextlib.suppress(TypeError):
+            return _from_numpy(value, path)
+    raise TypeError(_refusal(value, path))
+
+
+def _from_numpy(value: Any, path: str) -> Any:
+    if value.ndim == 0 and not hasattr(value, "__len__"):
+        return _plain(value.item(), path)
+    # torch takes neither read-only memory nor steps backwards
+    if not value.flags.writeable or any(stride < 0 for stride in value.strides):
+        value = value.copy()
+    return torch.from_numpy(value)
+
+
+def _refusal(value: Any, path: str) -> str:
+    instead = next((hint for kinds, hint in _HINTS if isinstance(value, kinds)), "")
+    if not instead and is_dataclass(value):
+        instead = "`dataclasses.asdict(...)` of it"
+    if not instead and callable(value):
+        instead = "its import path as a string"
+    return (
+        f"{path} is a {_type_name(value)}, and a checkpoint with it could not be read back safely "
+        f"(weights_only=True). Store {instead or 'numbers, strings, tensors or dicts of them'} instead."
+    )
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+# ---------------------------------------------------------------------------------------- second names
+
+
+def point_to(link: PathLike, target: PathLike) -> None:
+    """Make ``link`` another name of the checkpoint at ``target``.
+
+    On this machine it is a relative symbolic link, so that the folder can be moved; it is put in place in one
+    step. Where there are no such links, remote file systems among them, it is a copy.
+    """
+    if not (is_local(link) and is_local(target)):
+        filesystem(target).copy(os.fspath(target), os.fspath(link), recursive=is_dir(target))
+        return
+    name, original = local_path(link), local_path(target)
+    folder = os.path.dirname(name)
+    temporary = os.path.join(folder, f".{os.path.basename(name)}.{os.getpid()}.tmp")
+    makedirs(folder)
+    remove(temporary)
+    try:
+        relative = os.path.relpath(original, folder or ".")
+        os.symlink(relative, temporary, target_is_directory=os.path.isdir(original))
+    except (OSError, NotImplementedError):
+        _copy(original, temporary)
+    if os.path.isdir(name) and not os.path.islink(name):
+        remove(name)
+    os.replace(temporary, name)
+
+
+def _copy(source: str, target: str) -> None:
+    if os.path.isdir(source):
+        shutil.copytree(source, target)
+        return
+    with open(source, "rb") as original, atomic_writer(target) as file:
+        shutil.copyfileobj(original, file)

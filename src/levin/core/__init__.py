@@ -1,0 +1,1 @@
+"""What a user subclasses: the module, the data module, the callback, and what `self.log` keeps."""

@@ -1,0 +1,489 @@
+"""What `self.log` keeps, and how it is read.
+
+Writing happens in every step and is a dictionary hit; reading is rare, and pays. Nothing here waits for the device until somebody
+asks for a number: the loggers at their interval, a progress bar when it draws, a callback that looks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from levin.core.hooks import LOG_RULES, LogRule
+from levin.utils.errors import MisconfigurationException
+from levin.utils.rank import rank_zero_warn
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Reduction(Enum):
+    """How an epoch's value comes from the values of its steps."""
+
+    MEAN = "mean"
+    SUM = "sum"
+    MIN = "min"
+    MAX = "max"
+
+    @classmethod
+    def parse(cls, fx: str | Callable[..., Any]) -> Reduction:
+        """The reduction that ``reduce_fx`` names: a word, or the function of torch or Python of that name."""
+        word = fx.lower() if isinstance(fx, str) else getattr(fx, "__name__", str(fx))
+        if (isinstance(fx, str) and word in _REDUCTIONS) or fx in _REDUCING_FUNCTIONS:
+            return _REDUCTIONS[word]
+        raise MisconfigurationException(
+            f"self.log(reduce_fx={fx!r}) is not possible. Use one of 'mean', 'sum', 'min', 'max' (or torch.mean, torch.sum, "
+            "torch.min, torch.max); for anything else log a torchmetrics.Metric."
+        )
+
+
+_REDUCTIONS = {"avg": Reduction.MEAN, **{reduction.value: reduction for reduction in Reduction}}
+_REDUCING_FUNCTIONS = (torch.mean, torch.sum, torch.min, torch.max, sum, min, max)
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """The arguments of `self.log` that must be the same each time, with its defaults."""
+
+    prog_bar: bool = False
+    logger: bool | None = None
+    on_step: bool | None = None
+    on_epoch: bool | None = None
+    reduce_fx: str | Callable[..., Any] = "mean"
+    enable_graph: bool = False
+    sync_dist: bool = False
+    sync_dist_group: Any = None
+    add_dataloader_idx: bool = True
+    metric_attribute: str | None = None
+    rank_zero_only: bool = False
+
+
+class Entry:
+    """One name logged in one hook: what it means, settled at the first call, and what was seen since the epoch began.
+
+    Args:
+        name: The name without any suffix, but with that of its dataloader.
+        options: The arguments of the first call, as `Metrics.log` got them.
+        settings: The same, by name.
+        rule: The defaults of the hook.
+        dataloader_idx: The evaluation loader that it belongs to; None where there is only one.
+    """
+
+    __slots__ = (
+        "adds", "bare_name", "dataloader_idx", "epoch_name", "keeps_graph", "last", "logger", "metric", "on_epoch", "on_step",
+        "options", "prog_bar", "reduction", "step_name", "total", "weight", "weighted",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: str, options: tuple[Any, ...], settings: LogOptions, rule: LogRule, dataloader_idx: int | None
+    ) -> None:
+        self.options = options
+        self.dataloader_idx = dataloader_idx
+        self.on_step = rule.on_step if settings.on_step is None else settings.on_step
+        self.on_epoch = rule.on_epoch if settings.on_epoch is None else settings.on_epoch
+        self.prog_bar = settings.prog_bar
+        self.logger = settings.logger is not False
+        self.keeps_graph = settings.enable_graph
+        self.reduction = Reduction.parse(settings.reduce_fx)
+        suffix = "" if dataloader_idx is None else f"/dataloader_idx_{dataloader_idx}"
+        is_forked = self.on_step and self.on_epoch
+        self.bare_name = name + suffix
+        self.step_name = f"{name}_step{suffix}" if is_forked else self.bare_name
+        self.epoch_name = f"{name}_epoch{suffix}" if is_forked else self.bare_name
+        self.weighted = self.on_epoch and self.reduction is Reduction.MEAN
+        self.adds = self.reduction in (Reduction.MEAN, Reduction.SUM)
+        self.metric: Any = None
+        self.last: Any = None
+        self.total: Any = None
+        self.weight = 0
+
+    def add(self, value: Any, weight: int) -> None:
+        """Take in one step's value; no host waits for a device here."""
+        if self.metric is not None:
+            self.last = _forward_value(self.metric)
+            return
+        if isinstance(value, Tensor):
+            if not self.keeps_graph:
+                # a copy: ``loss /= n`` after ``self.log("loss", loss)`` must not change what was logged
+                value = value.detach().clone()
+            if value.ndim:
+                value = value.view(())
+        self.last = value
+        if not self.on_epoch:
+            return
+        if self.adds and isinstance(self.total, Tensor) and isinstance(value, Tensor):
+            # one kernel; the sum is ours and wide, whatever the value's type
+            self.total.add_(value.detach(), alpha=weight if self.weighted else 1)
+            self.weight += weight
+        else:
+            self._accumulate(value, weight)
+
+    def _accumulate(self, value: Any, weight: int) -> None:
+        """Sums are kept in float64: an epoch of float32 additions loses digits, one of bfloat16 all of them."""
+        term = value.detach().to(_wide_dtype(value)) if isinstance(value, Tensor) else value
+        if self.weighted:
+            term = term * weight
+        self.weight += weight
+        if self.total is None:
+            self.total = term
+        elif self.adds:
+            self.total = self.total + term
+        else:
+            self.total = _extreme(self.reduction, self.total, term)
+
+    def epoch_value(self) -> Any:
+        """The value over the epoch so far; None if nothing was logged."""
+        if self.metric is not None:
+            return _scalar(self.bare_name, self.metric.compute())
+        if self.total is None:
+            return None
+        value = self.total / self.weight if self.reduction is Reduction.MEAN else self.total
+        return value.to(torch.get_default_dtype()) if isinstance(value, Tensor) else value
+
+
+def _wide_dtype(value: Tensor) -> torch.dtype:
+    return torch.float32 if value.device.type == "mps" else torch.float64
+
+
+def _extreme(reduction: Reduction, left: Any, right: Any) -> Any:
+    if not isinstance(left, Tensor) and not isinstance(right, Tensor):
+        return min(left, right) if reduction is Reduction.MIN else max(left, right)
+    left, right = torch.as_tensor(left), torch.as_tensor(right)
+    return torch.minimum(left, right) if reduction is Reduction.MIN else torch.maximum(left, right)
+
+
+def _scalar(name: str, value: Any) -> Any:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.view(())
+    if isinstance(value, (int, float)):
+        return value
+    raise ValueError(
+        f"The metric logged as {name!r} computes {value!r}, which is no single number. Log a metric with one value, or log each value "
+        "of `metric.compute()` under its own name and call `metric.reset()` yourself."
+    )
+
+
+def _forward_value(metric: Any) -> Any:
+    """The value of the last ``metric(preds, target)``; None if only `update` was called."""
+    return metric._forward_cache  # noqa: SLF001  # torchmetrics has no public name for it
+
+
+class Metrics:
+    """All values that were logged in a run.
+
+    The loops say where they are (`scope`, `batch`, `dataloader_idx`, and the methods that start and end things), `self.log`
+    calls `log`, everyone else reads `callback_metrics`, `logged_metrics` and `progress_bar_metrics`.
+
+    Attributes:
+        scope: The hook that runs now.
+        batch: The batch that runs now: batch sizes are taken from it where none is given.
+        dataloader_idx: The evaluation loader that runs now, if there are several.
+
+    Args:
+        enabled: False lets `log` do nothing, with one warning.
+    """
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.scope = ""
+        self.batch: Any = None
+        self.dataloader_idx: int | None = None
+        self._module: nn.Module | None = None
+        self._training: dict[tuple[str, str, int | None], Entry] = {}
+        self._evaluation: dict[tuple[str, str, int | None], Entry] = {}
+        self._entries = self._training
+        self._in_step = False
+        self._is_fresh = False  # whether something was logged since the last publication
+        self._sized_batch: Any = None
+        self._batch_size = 1
+        self._callback: dict[str, Tensor] = {}
+        self._logged: dict[str, Any] = {}
+        self._progress_bar: dict[str, Any] = {}
+        if not enabled:
+            self.log = _ignore  # type: ignore[method-assign]  # chosen once, so that nothing is asked in each step
+
+    # ------------------------------------------------------------------ writing
+
+    def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
+        """Take one value in.
+
+        Args:
+            name: The name given to `self.log`.
+            value: A number, a tensor of one element, or a torchmetrics.Metric.
+            options: The fields of `LogOptions`, in their order.
+            batch_size: The weight of the value in the epoch's mean; None takes the batch's.
+        """
+        entry = self._entries.get((self.scope, name, self.dataloader_idx))
+        if entry is None or entry.options != options or (isinstance(value, Tensor) and value.numel() != 1):
+            entry = self._declare(name, value, options)
+        if batch_size is None:
+            if entry.weighted and self._sized_batch is not self.batch:
+                self._batch_size = batch_size_of(self.batch)
+                self._sized_batch = self.batch
+            batch_size = self._batch_size
+        self._is_fresh = True
+        entry.add(value, batch_size)
+
+    def _declare(self, name: str, value: Any, options: tuple[Any, ...]) -> Entry:
+        """Check the first call for a name, and settle what it means."""
+        settings = LogOptions(*options)
+        rule = self._rule(name)
+        _check_value(name, value)
+        if (self.scope, name, self.dataloader_idx) in self._entries:
+            raise MisconfigurationException(
+                f"self.log({name!r}) was called twice in `{self.scope}` with different arguments. One name has one meaning: give "
+                "both calls the same arguments, or log under two names."
+            )
+        if settings.add_dataloader_idx and "/dataloader_idx_" in name:
+            raise MisconfigurationException(
+                f"self.log({name!r}): the suffix '/dataloader_idx_N' is added by levin where several dataloaders are evaluated. "
+                "Leave it out, or pass add_dataloader_idx=False."
+            )
+        index = self.dataloader_idx if settings.add_dataloader_idx else None
+        entry = Entry(name, options, settings, rule, index)
+        self._check_timing(name, entry, rule)
+        if not settings.add_dataloader_idx:
+            self._check_shared_name(name)
+        if _is_metric(value):
+            self._attach_metric(name, entry, value, settings.metric_attribute)
+        self._entries[self.scope, name, self.dataloader_idx] = entry
+        return entry
+
+    def _rule(self, name: str) -> LogRule:
+        if self.scope not in LOG_RULES:
+            where = f"`{self.scope}`, which is no hook of levin" if self.scope else "no hook"
+            raise MisconfigurationException(f"self.log({name!r}) was called in {where}. Call it in a step or a hook.")
+        rule = LOG_RULES[self.scope]
+        if rule is None:
+            raise MisconfigurationException(
+                f"self.log({name!r}) can't be used in `{self.scope}`: there is no step or epoch that the value could belong to. "
+                "Log in a `*_step`, `on_*_batch_*` or `on_*_epoch_*` hook, or write to `self.logger` yourself."
+            )
+        return rule
+
+    def _check_timing(self, name: str, entry: Entry, rule: LogRule) -> None:
+        if not entry.on_step and not entry.on_epoch:
+            raise MisconfigurationException(
+                f"self.log({name!r}, on_step=False, on_epoch=False) would log nothing. Set one of them to True."
+            )
+        if not rule.is_free and (entry.on_step or not entry.on_epoch):
+            raise MisconfigurationException(
+                f"self.log({name!r}, on_step={entry.on_step}, on_epoch={entry.on_epoch}) in `{self.scope}`: this hook runs once "
+                "an epoch, so that only on_step=False, on_epoch=True (its default) has a meaning."
+            )
+
+    def _check_shared_name(self, name: str) -> None:
+        """A name without the loader's suffix belongs to one loader."""
+        for scope, other, index in self._entries:
+            if (scope, other) == (self.scope, name) and index != self.dataloader_idx:
+                raise MisconfigurationException(
+                    f"self.log({name!r}, add_dataloader_idx=False) was called twice with different arguments: for dataloader "
+                    f"{index} and for {self.dataloader_idx}. Log the name for one dataloader only, or let levin add the suffix."
+                )
+
+    def _attach_metric(self, name: str, entry: Entry, metric: Any, attribute: str | None) -> None:
+        known = dict(self._module.named_modules()) if self._module is not None else {}
+        if attribute is None and not any(metric is module for module in known.values()):
+            raise MisconfigurationException(
+                f"self.log({name!r}): the {type(metric).__name__} is not an attribute of your module, so that it would be neither "
+                "moved to the device nor saved. Assign it in `__init__` (self.acc = ...), or pass metric_attribute='acc'."
+            )
+        if attribute is not None and known and attribute not in known:
+            raise MisconfigurationException(
+                f"self.log({name!r}, metric_attribute={attribute!r}): the module has no such attribute. It has: {sorted(known)[1:]}."
+            )
+        entry.metric = metric
+        entry.weighted = False
+
+    # ------------------------------------------------------------------ where the run is
+
+    def start_run(self, module: nn.Module) -> None:
+        """Forget everything of former runs."""
+        self._module = module
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was logged and published; the sanity check leaves no trace."""
+        for entries in (self._training, self._evaluation):
+            _reset(entries)
+        self._entries, self._in_step, self._is_fresh = self._training, False, False
+        self.dataloader_idx = self._sized_batch = self.batch = None
+        for published in (self._callback, self._logged, self._progress_bar):
+            published.clear()
+
+    def start_batches(self) -> None:
+        """From here on, `self.log` is about single steps."""
+        self._in_step = True
+
+    def end_batches(self) -> None:
+        """All batches are done: publish the last step's values, then those of the epoch."""
+        self.publish_fresh()
+        self._in_step = False
+        self._is_fresh = True
+
+    def end_training_epoch(self) -> None:
+        """The epoch's values are written: the next epoch begins with nothing."""
+        self.publish_fresh()
+        _reset(self._training)
+
+    def start_evaluation(self) -> None:
+        """Keep the training epoch's values aside while an evaluation runs."""
+        self.publish_fresh()
+        _reset(self._evaluation)
+        self._entries, self._in_step = self._evaluation, False
+
+    def end_evaluation(self, *, in_step: bool) -> None:
+        """Go back to the training epoch."""
+        self.publish_fresh()
+        _reset(self._evaluation)
+        self._entries, self._in_step = self._training, in_step
+        self.dataloader_idx = None
+
+    # ------------------------------------------------------------------ reading
+
+    @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """The newest value of each name, as tensors without dimensions."""
+        self.publish_fresh()
+        return self._callback
+
+    @property
+    def logged_metrics(self) -> dict[str, Any]:
+        """The newest value of each name that goes to loggers."""
+        self.publish_fresh()
+        return self._logged
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """The newest value of each name logged with ``prog_bar=True``, as numbers: one transfer for all of them."""
+        self.publish_fresh()
+        self._progress_bar.update(to_numbers(self._progress_bar))
+        return self._progress_bar
+
+    def publish(self, values: Mapping[str, Any]) -> None:
+        """Let callbacks see values that came another way than through `self.log`."""
+        self._callback.update({name: self._as_tensor(value) for name, value in values.items()})
+
+    def publish_fresh(self) -> None:
+        """Bring what the readers see up to date, without waiting for the device."""
+        if not self._is_fresh:
+            return
+        self._is_fresh = False
+        for entry, name, value in self._current():
+            if self._entries is self._training or not self._in_step:
+                self._callback[entry.bare_name] = self._callback[name] = self._as_tensor(value)
+            if entry.logger:
+                self._logged[name] = value
+            if entry.prog_bar:
+                self._progress_bar[name] = value
+
+    def _current(self) -> Iterator[tuple[Entry, str, Any]]:
+        """Each entry of the loader at hand with its name and value: of this step, or of the epoch if the batches are done."""
+        for (_, _, index), entry in self._entries.items():
+            if index != self.dataloader_idx:
+                continue
+            if self._in_step and entry.on_step:
+                name, value = entry.step_name, entry.last
+            elif not self._in_step and entry.on_epoch:
+                name, value = entry.epoch_name, entry.epoch_value()
+            else:
+                continue
+            if value is not None:
+                yield entry, name, value
+
+    def _as_tensor(self, value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        return torch.tensor(value, dtype=torch.get_default_dtype(), device=getattr(self._module, "device", None))
+
+    def loggable(self) -> dict[str, Any]:
+        """What loggers get of the step or epoch at hand."""
+        return {name: value for entry, name, value in self._current() if entry.logger}
+
+    def epoch_values(self) -> dict[str, Tensor]:
+        """What callbacks get of the evaluation loader at hand: the values over all of its batches."""
+        values: dict[str, Tensor] = {}
+        for entry, name, value in self._current():
+            values[entry.bare_name] = values[name] = self._as_tensor(value)
+        return values
+
+
+def _ignore(name: str, *_: Any) -> None:
+    rank_zero_warn(f"self.log({name!r}) does nothing with `Trainer(barebones=True)`.")
+
+
+def _reset(entries: dict[tuple[str, str, int | None], Entry]) -> None:
+    for entry in entries.values():
+        if entry.metric is not None:
+            entry.metric.reset()
+    entries.clear()
+
+
+def to_numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The values as Python numbers; all tensors come from the device in one transfer."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    if not tensors:
+        return dict(values)
+    device = next(iter(tensors.values())).device
+    stacked = torch.stack([t.detach().to(device, _wide_dtype(t)) for t in tensors.values()])
+    return {**values, **dict(zip(tensors, stacked.tolist(), strict=True))}
+
+
+def _is_metric(value: Any) -> bool:
+    torchmetrics = sys.modules.get("torchmetrics")  # who has a metric has imported it
+    return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
+
+
+def _check_value(name: str, value: Any) -> None:
+    if isinstance(value, Tensor):
+        if value.numel() == 1:
+            return
+        given = f"a tensor of shape {tuple(value.shape)}"
+    elif isinstance(value, (int, float)) or _is_metric(value):
+        return
+    else:
+        given = f"a {type(value).__name__}"
+    hint = " Use self.log_dict for a dict." if isinstance(value, Mapping) else ""
+    raise ValueError(
+        f"self.log({name!r}, ...) got {given}. It takes a number, a tensor of one element, or a torchmetrics.Metric.{hint}"
+    )
+
+
+def batch_size_of(batch: Any) -> int:
+    """The number of samples in a batch: the first dimension of its tensors.
+
+    Warns where the tensors disagree and takes the first one's.
+
+    Raises:
+        MisconfigurationException: If there is nothing to take it from.
+    """
+    sizes: list[int] = []
+    pending = [batch]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Tensor):
+            sizes.append(item.shape[0] if item.ndim else 1)
+        elif isinstance(item, str):
+            sizes.append(len(item))
+        elif isinstance(item, Mapping):
+            pending.extend(reversed(list(item.values())))
+        elif isinstance(item, (list, tuple, set)):
+            pending.extend(reversed(list(item)))
+        elif is_dataclass(item) and not isinstance(item, type):
+            pending.extend(getattr(item, field.name) for field in reversed(fields(item)))
+    if not sizes:
+        raise MisconfigurationException(
+            f"The batch size can't be told from a batch of type {type(batch).__name__}: it holds no tensor. Pass it: "
+            "self.log(..., batch_size=...)."
+        )
+    if len(set(sizes)) > 1:
+        rank_zero_warn(
+            f"The batch holds tensors of different lengths {sorted(set(sizes))}, and {sizes[0]} (the first one's) is taken as its size "
+            "to weight logged values with. If that is wrong, say it: self.log(..., batch_size=...)."
+        )
+    return sizes[0]

@@ -1,0 +1,416 @@
+"""The Trainer's arguments, checked when it is built and grouped into frozen dataclasses."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import torch
+
+from levin.utils.errors import MisconfigurationException
+from levin.utils.rank import rank_zero_info, rank_zero_warn
+
+P = ParamSpec("P")
+T = TypeVar("T")
+G = TypeVar("G")
+
+Duration = str | timedelta | Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a run is and how much of the data it takes.
+
+    Counts of batches are ints, shares of the data floats between 0 and 1.
+    """
+
+    max_epochs: int | None = None
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    limit_train_batches: int | float = 1.0
+    limit_val_batches: int | float = 1.0
+    limit_test_batches: int | float = 1.0
+    limit_predict_batches: int | float = 1.0
+    overfit_batches: int | float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check each one."""
+        _check_count("max_steps", self.max_steps, at_least=-1, unlimited="-1 (no limit)")
+        for name in ("max_epochs", "min_epochs", "min_steps"):
+            value = getattr(self, name)
+            if value is not None:
+                _check_count(name, value, at_least=-1, unlimited="-1 (no limit)")
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches"):
+            object.__setattr__(self, name, _parse_share(name, getattr(self, name)))
+
+    @classmethod
+    def parse(cls, **given: Any) -> Limits:
+        """Fill in what was not given, and say what 1 and 1.0 mean where they were."""
+        for name, value in given.items():
+            if name.startswith("limit_") and value in (1, 1.0) and value is not None:
+                meaning = "one batch" if isinstance(value, int) else "all batches"
+                other = "1.0 for all batches" if isinstance(value, int) else "1 for one batch"
+                rank_zero_info(f"`Trainer({name}={value})` was given: {meaning} will be used. (Use {other}.)")
+        known = {name: value for name, value in given.items() if value is not None or name == "max_steps"}
+        limits = cls(**known)
+        if limits.overfit_batches:
+            limits = replace(
+                limits, limit_train_batches=limits.overfit_batches, limit_val_batches=limits.overfit_batches
+            )
+        return limits
+
+
+    def with_open_end(self, *, has_timer: bool) -> Limits:
+        """No number of epochs ends a run that steps or time end."""
+        is_open = self.max_epochs is None and (self.max_steps != -1 or has_timer)
+        return replace(self, max_epochs=-1) if is_open else self
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How often things happen."""
+
+    val_check_interval: int | float | Duration = 1.0
+    check_val_every_n_epoch: int | None = 1
+    num_sanity_val_steps: int | float = 2
+    log_every_n_steps: int = 50
+    reload_dataloaders_every_n_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        """Check each one, and that they fit together."""
+        every = self.check_val_every_n_epoch
+        if every is not None and not _is_int(every):
+            raise MisconfigurationException(f"`check_val_every_n_epoch` is {every!r}. It is a whole number, or None.")
+        if every is None and isinstance(self.val_check_interval, float):
+            raise MisconfigurationException(
+                f"`val_check_interval={self.val_check_interval}` is a share of an epoch, and `check_val_every_n_epoch=None` counts "
+                "batches over epochs. Give the interval as a number of batches."
+            )
+        _check_count("log_every_n_steps", self.log_every_n_steps, at_least=0)
+        _check_count("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs, at_least=0)
+        if self.num_sanity_val_steps == -1:
+            object.__setattr__(self, "num_sanity_val_steps", math.inf)
+        object.__setattr__(self, "val_check_interval", _parse_interval(self.val_check_interval))
+
+    @property
+    def is_epoch_end(self) -> bool:
+        """Whether validation runs at the end of each epoch, and at no other time."""
+        return self.val_check_interval == 1 and self.check_val_every_n_epoch == 1
+
+    @classmethod
+    def parse(cls, **given: Any) -> Intervals:
+        """Fill in what was not given."""
+        known = {name: value for name, value in given.items() if value is not None or name == "check_val_every_n_epoch"}
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What happens to gradients before they update the weights."""
+
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: int | float | None = None
+    gradient_clip_algorithm: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check each one."""
+        if isinstance(self.accumulate_grad_batches, Mapping):
+            raise TypeError(
+                f"`accumulate_grad_batches` is {self.accumulate_grad_batches!r}. It is a whole number; for a schedule pass "
+                "callbacks=[GradientAccumulationScheduler(scheduling={epoch: factor})]."
+            )
+        _check_count("accumulate_grad_batches", self.accumulate_grad_batches, at_least=1)
+        value = self.gradient_clip_val
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise TypeError(f"`gradient_clip_val` is {value!r}, a {type(value).__name__}. It is a number, or None.")
+        algorithm = self.gradient_clip_algorithm
+        if algorithm is not None:
+            word = algorithm.lower() if isinstance(algorithm, str) else algorithm
+            if word not in ("norm", "value"):
+                raise MisconfigurationException(f"`gradient_clip_algorithm` is {algorithm!r}. It is 'norm' or 'value'.")
+            object.__setattr__(self, "gradient_clip_algorithm", str(getattr(word, "value", word)))
+
+
+@dataclass(frozen=True)
+class Debugging:
+    """Switches for finding faults."""
+
+    fast_dev_run: int | bool = False
+    detect_anomaly: bool = False
+    barebones: bool = False
+    inference_mode: bool = True
+
+    def __post_init__(self) -> None:
+        """Check each one."""
+        if not isinstance(self.fast_dev_run, bool):
+            _check_count("fast_dev_run", self.fast_dev_run, at_least=0)
+            if self.fast_dev_run == 1:
+                object.__setattr__(self, "fast_dev_run", True)
+
+
+@dataclass(frozen=True)
+class Reproducibility:
+    """Settings of the whole process that decide whether results repeat to the bit."""
+
+    deterministic: bool | str | None = None
+    benchmark: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check them."""
+        if self.deterministic not in (None, True, False, "warn"):
+            raise MisconfigurationException(f"`deterministic` is {self.deterministic!r}. It is True, False, 'warn' or None.")
+        if self.deterministic and self.benchmark:
+            rank_zero_warn("`deterministic` and `benchmark=True` work against each other: the fastest algorithm may change.")
+
+    def apply(self) -> None:
+        """Tell torch."""
+        if self.deterministic is not None:
+            torch.use_deterministic_algorithms(bool(self.deterministic), warn_only=self.deterministic == "warn")
+        if self.deterministic:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        benchmark = False if self.deterministic and self.benchmark is None else self.benchmark
+        if benchmark is not None:
+            torch.backends.cudnn.benchmark = benchmark
+
+
+class Setting(Generic[T]):
+    """An attribute of the Trainer that stands in one of the frozen groups; to set it replaces the group, and checks it.
+
+    Args:
+        group: The attribute that holds the group.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, instance: Any, owner: type) -> T: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        return getattr(getattr(instance.run, self.group), self.name)
+
+    def __set__(self, instance: Any, value: T) -> None:
+        setattr(instance.run, self.group, replace(getattr(instance.run, self.group), **{self.name: value}))
+
+
+def friendly(init: Callable[P, None]) -> Callable[P, None]:
+    """Let `Trainer.__init__` take positional arguments and the environment's, and explain the ones it does not know."""
+    names = tuple(inspect.signature(init).parameters)[1:]
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        self, *positional = args
+        given: dict[str, Any] = {**dict(zip(names, positional, strict=False)), **kwargs}
+        for name in given:
+            if name not in names:
+                raise TypeError(f"Trainer got an unexpected keyword argument {name!r}. {_advice(name, names)}")
+        init(self, **{**_from_environment(names), **given})  # type: ignore[call-arg, arg-type]
+
+    return checked
+
+
+def _from_environment(names: tuple[str, ...]) -> dict[str, Any]:
+    found = {name: os.environ.get(f"PL_TRAINER_{name.upper()}") for name in names}
+    return {name: _literal(text) for name, text in found.items() if text is not None}
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+_SUCCESSORS = {
+    "gpus": 'accelerator="gpu", devices=...',
+    "num_gpus": 'accelerator="gpu", devices=...',
+    "auto_select_gpus": 'devices="auto"',
+    "tpu_cores": 'accelerator="tpu", devices=...',
+    "ipus": "nothing: IPUs are no longer made",
+    "hpus": "nothing: HPUs are not supported",
+    "num_processes": 'accelerator="cpu", devices=...',
+    "nb_gpu_nodes": "num_nodes=...",
+    "distributed_backend": "strategy=...",
+    "amp_backend": 'precision="16-mixed"',
+    "amp_level": 'precision="16-mixed"',
+    "use_amp": 'precision="16-mixed"',
+    "auto_lr_find": "Tuner(trainer).lr_find(model) or callbacks=[LearningRateFinder()]",
+    "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(model) or callbacks=[BatchSizeFinder()]",
+    "replace_sampler_ddp": "use_distributed_sampler=...",
+    "weights_summary": "enable_model_summary=... and callbacks=[ModelSummary(max_depth=...)]",
+    "progress_bar_refresh_rate": "callbacks=[TQDMProgressBar(refresh_rate=...)], or enable_progress_bar=False for 0",
+    "process_position": "callbacks=[TQDMProgressBar(process_position=...)]",
+    "show_progress_bar": "enable_progress_bar=...",
+    "checkpoint_callback": "enable_checkpointing=... and callbacks=[ModelCheckpoint(...)]",
+    "early_stop_callback": "callbacks=[EarlyStopping(...)]",
+    "resume_from_checkpoint": "trainer.fit(model, ckpt_path=...)",
+    "weights_save_path": "callbacks=[ModelCheckpoint(dirpath=...)]",
+    "default_save_path": "default_root_dir=...",
+    "terminate_on_nan": "detect_anomaly=True",
+    "track_grad_norm": "the hook `on_before_optimizer_step` with levin.utilities.grad_norm",
+    "log_grad_norm": "the hook `on_before_optimizer_step` with levin.utilities.grad_norm",
+    "print_nan_grads": "detect_anomaly=True",
+    "stochastic_weight_avg": "callbacks=[StochasticWeightAveraging(swa_lrs=...)]",
+    "flush_logs_every_n_steps": "an argument of the logger, as CSVLogger(flush_logs_every_n_steps=...)",
+    "log_save_interval": "an argument of the logger, as CSVLogger(flush_logs_every_n_steps=...)",
+    "row_log_interval": "log_every_n_steps=...",
+    "add_row_log_interval": "log_every_n_steps=...",
+    "log_gpu_memory": "callbacks=[DeviceStatsMonitor()]",
+    "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs=1",
+    "multiple_trainloader_mode": "CombinedLoader(loaders, mode=...)",
+    "truncated_bptt_steps": "manual optimization (self.automatic_optimization = False)",
+    "prepare_data_per_node": "the attribute of the same name on the module or data module",
+    "move_metrics_to_cpu": "nothing: logged values are not kept on the device",
+    "min_nb_epochs": "min_epochs=...",
+    "max_nb_epochs": "max_epochs=...",
+    "nb_sanity_val_steps": "num_sanity_val_steps=...",
+    "train_percent_check": "limit_train_batches=...",
+    "val_percent_check": "limit_val_batches=...",
+    "test_percent_check": "limit_test_batches=...",
+    "overfit_pct": "overfit_batches=...",
+}
+"""Arguments of former days -> what says the same today."""
+
+
+def _advice(name: str, known: tuple[str, ...]) -> str:
+    if name in _SUCCESSORS:
+        return f"It was replaced by: {_SUCCESSORS[name]}."
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{meant}Known arguments: {', '.join(known)}."
+
+
+def check_barebones(barebones: bool, given: Mapping[str, Any]) -> None:
+    """Refuse what `barebones` exists to leave out.
+
+    Raises:
+        ValueError: If one of the features was asked for by name.
+    """
+    if not barebones:
+        return
+    asked = [name for name, value in given.items() if value]
+    if asked:
+        raise ValueError(
+            f"`Trainer(barebones=True)` leaves out everything that costs time, and {asked[0]}={given[asked[0]]!r} was given. Leave one "
+            "of the two out."
+        )
+    rank_zero_info(
+        "`Trainer(barebones=True)`: checkpoints, loggers, progress bar, model summary, sanity check, profiler and `self.log` are off. "
+        "Use it to measure the loop itself."
+    )
+
+
+def without_extras(intervals: Intervals) -> Intervals:
+    """The intervals of a `barebones` run."""
+    return replace(intervals, log_every_n_steps=0, num_sanity_val_steps=0)
+
+
+def for_dev_run(batches: int, limits: Limits, intervals: Intervals) -> tuple[Limits, Intervals]:
+    """The limits of a `fast_dev_run`: a few batches of everything, once."""
+    rank_zero_info(
+        f"Running in `fast_dev_run` mode: will run the requested loop using {batches} batch(es). Logging and checkpointing is "
+        "suppressed."
+    )
+    limits = replace(
+        limits, max_epochs=1, max_steps=batches, limit_train_batches=batches, limit_val_batches=batches,
+        limit_test_batches=batches, limit_predict_batches=batches,
+    )  # fmt: skip
+    return limits, replace(intervals, val_check_interval=1.0, check_val_every_n_epoch=1, num_sanity_val_steps=0)
+
+
+def parse_duration(name: str, value: Duration) -> timedelta:
+    """"DD:HH:MM:SS", a timedelta or its arguments -> a timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, Mapping):
+        return timedelta(**value)
+    parts = value.split(":")
+    if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
+        raise MisconfigurationException(
+            f"`{name}` is {value!r}. It is a text 'DD:HH:MM:SS' (as '00:12:00:00' for twelve hours), a timedelta, or a dict as "
+            "{'hours': 12}."
+        )
+    days, hours, minutes, seconds = map(int, parts)
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _parse_interval(value: Any) -> Any:
+    """An interval of validations: a number of batches, a share of the epoch, or a time."""
+    name = "val_check_interval"
+    if isinstance(value, (str, timedelta, Mapping)):
+        return parse_duration(name, value)
+    if isinstance(value, int):
+        _check_count(name, value, at_least=1)
+        return value
+    return _parse_share(name, value)
+
+
+def _parse_share(name: str, value: Any) -> int | float:
+    """A count of batches as an int, a share as a float between 0 and 1; 2.0 is 2."""
+    if _is_int(value) and value >= 0:
+        return int(value)
+    if isinstance(value, float) and 0 <= value <= 1:
+        return value
+    if isinstance(value, float) and value > 1 and value.is_integer():
+        return int(value)
+    raise MisconfigurationException(
+        f"`{name}` is {value!r}. Give a number of batches (a whole number from 0) or a share of them (a float from 0.0 to 1.0)."
+    )
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_count(name: str, value: Any, *, at_least: int, unlimited: str = "") -> None:
+    lowest = unlimited or str(at_least)
+    message = f"`{name}` is {value!r}. It is a whole number from {lowest} on."
+    if not _is_int(value):
+        raise (TypeError if value is None else MisconfigurationException)(message)
+    if value < at_least:
+        raise MisconfigurationException(message)
+
+
+def batches_to_run(stage: str, length: int | float, limit: int | float) -> int | float:
+    """How many batches of a loader a run takes.
+
+    Args:
+        stage: "train", "val", "test" or "predict", for messages.
+        length: The loader's length; infinite if it has none.
+        limit: A count, or a share.
+
+    Raises:
+        MisconfigurationException: If a share of an unknown length is asked for, or the share comes to nothing.
+    """
+    name = f"limit_{stage}_batches"
+    if limit == 0 or length == 0:
+        return 0
+    if isinstance(limit, int):
+        return min(length, limit)
+    if limit == 1.0:
+        return length
+    if length == math.inf:
+        raise MisconfigurationException(
+            f"`Trainer({name}={limit})` is a share of a loader without a length. Give a number of batches, or 1.0 for all."
+        )
+    batches = int(length * limit)
+    if batches == 0:
+        raise MisconfigurationException(
+            f"`Trainer({name}={limit})` of {length} batches is less than one batch. Give at least {1 / length:.3g}, or a number of batches."
+        )
+    return batches

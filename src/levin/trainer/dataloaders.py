@@ -1,0 +1,263 @@
+"""Whose dataloaders a run takes, how many batches of each, and how a batch reaches the device."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+
+from levin.core.datamodule import LightningDataModule
+from levin.core.hooks import DataHooks
+from levin.core.module import LightningModule
+from levin.data.combined import CombinedLoader
+from levin.trainer.arguments import batches_to_run
+from levin.strategies.base import Strategy
+from levin.utils.apply import move_data_to_device
+from levin.utils.errors import MisconfigurationException, PossibleUserWarning
+from levin.utils.overrides import overrides
+from levin.utils.rank import rank_zero_warn
+
+if TYPE_CHECKING:
+    from levin.trainer.states import Run
+
+
+class DataSource:
+    """Where a run's loaders come from: what was passed, else the data module, else the module.
+
+    A data module takes the module's place altogether: a hook that it lacks is not looked for on the module.
+
+    Args:
+        run: The run.
+        given: The loaders that were passed, by "train", "val", "test" or "predict".
+    """
+
+    def __init__(self, run: Run, given: Mapping[str, Any]) -> None:
+        self._run = run
+        self._given = {kind: loaders for kind, loaders in given.items() if loaders is not None}
+
+    @property
+    def _owner(self) -> LightningModule | LightningDataModule:
+        return self._run.datamodule or self._run.module
+
+    def has(self, kind: str) -> bool:
+        """Whether there are loaders of this kind at all."""
+        return kind in self._given or overrides(self._owner, f"{kind}_dataloader", DataHooks)
+
+    def load(self, kind: str) -> Any:
+        """Get the loaders, from their hook if they were not passed.
+
+        Raises:
+            MisconfigurationException: If there are none.
+            TypeError: If they can't be iterated over.
+        """
+        name = f"{kind}_dataloader"
+        if kind in self._given:
+            loaders, origin = self._given[kind], f"was passed as `{kind}` data"
+        elif self.has(kind):
+            owner = self._owner
+            hook = self._run.hooks.bind(name, getattr(owner, name), owner, f"[{_role(owner)}]{type(owner).__name__}.{name}")
+            loaders, origin = hook(), f"was returned by `{type(owner).__name__}.{name}`"
+        else:
+            raise MisconfigurationException(
+                f"There is no data for this run. Pass a dataloader, or `{name}` must be implemented by {type(self._owner).__name__}."
+            )
+        check_iterable(loaders, origin)
+        return loaders
+
+
+def _role(owner: object) -> str:
+    return "LightningDataModule" if isinstance(owner, LightningDataModule) else "LightningModule"
+
+
+def check_iterable(loaders: Any, origin: str) -> None:
+    """Refuse what is no loader, nor a collection of loaders.
+
+    Raises:
+        TypeError: If one of them can't be iterated over.
+    """
+    for loader in flatten(loaders):
+        if not isinstance(loader, Iterable) or isinstance(loader, (str, bytes)):
+            raise TypeError(
+                f"An invalid dataloader {origin}: {loader!r}. A loader is anything that can be iterated over (as a "
+                "torch.utils.data.DataLoader), or a list, tuple or dict of such."
+            )
+
+
+def flatten(loaders: Any) -> list[Any]:
+    """The loaders of a nested collection, one after another."""
+    if isinstance(loaders, CombinedLoader):
+        return list(loaders.flattened)
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
+    if isinstance(loaders, (list, tuple)):
+        return [loader for part in loaders for loader in flatten(part)]
+    return [loaders]
+
+
+def rebuild_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
+    """The same collection with each loader changed."""
+    if isinstance(loaders, CombinedLoader):
+        loaders.flattened = [change(loader) for loader in loaders.flattened]
+        return loaders
+    if isinstance(loaders, Mapping):
+        return type(loaders)((key, rebuild_loaders(part, change)) for key, part in loaders.items())  # type: ignore[call-arg]
+    if isinstance(loaders, (list, tuple)):
+        return type(loaders)(rebuild_loaders(part, change) for part in loaders)
+    return change(loaders)
+
+
+def one_at_a_time(loaders: Any) -> list[Any]:
+    """The loaders of an evaluation: each runs after the other, unless a CombinedLoader says that they run together.
+
+    Raises:
+        MisconfigurationException: If there is none.
+    """
+    if isinstance(loaders, CombinedLoader) and loaders.mode != "sequential":
+        return [_Together(loaders)]
+    return flatten(loaders)
+
+
+def together(loaders: Any) -> Any:
+    """The loader of a training: a collection of several gives a batch of each in every step, the short ones starting over.
+
+    Raises:
+        ValueError: If a CombinedLoader says that they run one after another.
+    """
+    if isinstance(loaders, CombinedLoader):
+        if loaders.mode == "sequential":
+            raise ValueError(
+                "`CombinedLoader(mode='sequential')` can't be trained on: each step needs a batch of each loader. Use 'max_size_cycle', "
+                "'min_size' or 'max_size'."
+            )
+        return _Together(loaders)
+    if isinstance(loaders, (Mapping, list, tuple)):
+        return _Together(CombinedLoader(loaders, "max_size_cycle"))
+    return loaders
+
+
+class _Together:
+    """The batches of a CombinedLoader, without the numbers that it adds."""
+
+    def __init__(self, combined: CombinedLoader) -> None:
+        self.combined = combined
+
+    def __iter__(self) -> Any:
+        self.combined.limits = None
+        return (batch for batch, _, _ in self.combined)
+
+    def __len__(self) -> int:
+        sizes = [length_of(loader) for loader in self.combined.flattened]
+        size = min(sizes) if self.combined.mode == "min_size" else max(sizes)
+        if size == math.inf:
+            raise TypeError("a loader without a length")
+        return int(size)
+
+
+def length_of(loader: Any) -> int | float:
+    """The number of batches; infinite where it is not known."""
+    if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset) and not hasattr(loader.dataset, "__len__"):
+        return math.inf
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return math.inf
+
+
+def count_batches(kind: str, loaders: list[Any], limit: int | float) -> list[int | float]:
+    """How many batches of each loader a run takes."""
+    counts = []
+    for loader in loaders:
+        length = length_of(loader)
+        if length == 0:
+            rank_zero_warn(f"A {kind} dataloader has no batches (its length is 0). Is the dataset empty, or smaller than a batch with drop_last?")
+        counts.append(batches_to_run(kind, length, limit))
+    return counts
+
+
+def without_shuffling(loader: Any) -> Any:
+    """The loader for `overfit_batches`: the same batches each time."""
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return loader
+    if isinstance(loader.sampler, SequentialSampler):
+        return loader
+    rank_zero_warn("`overfit_batches` is set, so that the dataloader's sampler was replaced by a sequential one: no shuffling.")
+    return with_sampler(loader, SequentialSampler(loader.dataset))  # type: ignore[arg-type]  # it has a length, or it had no sampler
+
+
+def with_sampler(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
+    """The same loader with another sampler; the dataset is the same object."""
+    kept = (
+        "dataset", "batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn",
+        "multiprocessing_context", "generator", "prefetch_factor", "persistent_workers", "pin_memory_device",
+    )  # fmt: skip
+    return DataLoader(sampler=sampler, **{name: getattr(loader, name) for name in kept if hasattr(loader, name)})
+
+
+def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
+    """Evaluation in a random order is nearly always a slip."""
+    for loader in loaders:
+        if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler):
+            rank_zero_warn(
+                f"The {kind} dataloader shuffles. The order does not matter to metrics, and makes results harder to compare: "
+                "shuffle=False is usual.",
+                category=PossibleUserWarning,
+            )
+
+
+def set_epoch(loaders: Any, epoch: int) -> None:
+    """Tell samplers that shuffle by epoch which one it is."""
+    for loader in flatten(loaders):
+        batch_sampler = getattr(loader, "batch_sampler", None)
+        for sampler in (getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)):
+            if callable(getattr(sampler, "set_epoch", None)):
+                sampler.set_epoch(epoch)
+
+
+def batch_mover(run: Run) -> Callable[..., Any]:
+    """What brings a batch to the device: ``move(batch, dataloader_idx=0)``, with the transfer hooks that somebody overrides."""
+    owner = _transfer_owner(run)
+    names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+    before, transfer, after = (
+        run.hooks.bind(name, getattr(owner, name), owner, f"[{_role(owner)}]{type(owner).__name__}.{name}")
+        if overrides(owner, name, DataHooks)
+        else None
+        for name in names
+    )
+    strategy = run.strategy
+    if before is None and transfer is None and after is None:
+        if overrides(strategy, "batch_to_device", Strategy):
+            return lambda batch, dataloader_idx=0: strategy.batch_to_device(batch, None, dataloader_idx)
+        return functools.partial(_to_device, strategy.root_device)
+
+    def move(batch: Any, dataloader_idx: int = 0) -> Any:
+        if before is not None:
+            batch = before(batch, dataloader_idx)
+        if transfer is not None:
+            batch = transfer(batch, strategy.root_device, dataloader_idx)
+        else:
+            batch = strategy.batch_to_device(batch, None, dataloader_idx)
+        if after is not None:
+            batch = after(batch, dataloader_idx)
+        return batch
+
+    return move
+
+
+def _to_device(device: torch.device, batch: Any, dataloader_idx: int = 0) -> Any:  # noqa: ARG001  # the signature of all movers
+    return move_data_to_device(batch, device)
+
+
+def _transfer_owner(run: Run) -> LightningModule | LightningDataModule:
+    """Whose transfer hooks run: the data module's where it has one of its own, else the module's."""
+    module, datamodule = run.module, run.datamodule
+    names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+    if datamodule is None or not any(overrides(datamodule, name, DataHooks) for name in names):
+        return module
+    both = [name for name in names if overrides(module, name, DataHooks) and overrides(datamodule, name, DataHooks)]
+    if both:
+        rank_zero_warn(f"{both} are overridden by the module and by the data module: the data module's are used.")
+    return datamodule

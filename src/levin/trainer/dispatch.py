@@ -1,0 +1,176 @@
+"""HookTable: for each hook the functions that will really run, found before the loop and called plainly inside it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from levin.core.callback import Callback
+from levin.core.datamodule import LightningDataModule
+from levin.core.hooks import HOOKS, REMOVED_HOOKS
+from levin.core.module import LightningModule
+from levin.utils.overrides import overrides
+from levin.utils.rank import rank_zero_warn
+
+if TYPE_CHECKING:
+    from levin.core.metrics import Metrics
+    from levin.profilers.base import Profiler
+    from levin.trainer.trainer import Trainer
+
+Hooks = tuple[Callable[..., Any], ...]
+
+SHARED_HOOKS = tuple(spec.name for spec in HOOKS if spec.callbacks)
+"""The hooks that callbacks have: those of the table. What only modules have is called where it belongs."""
+
+_CALLBACKS_ONLY = frozenset(name for name in SHARED_HOOKS if not hasattr(LightningModule, name))
+
+
+class HookTable:
+    """An attribute for each hook, holding a tuple of functions: ``for hook in hooks.on_fit_start: hook()``.
+
+    A tuple is empty when nobody overrides the hook, and the loop over it costs nothing. In a tuple stand the callbacks' functions in the
+    callbacks' order, then the module's; in `on_train_epoch_end` the callbacks that monitor come after the module. Each function
+    has the trainer and the module filled in, tells `self.log` where it is, and is measured if there is a profiler.
+
+    ``print(trainer.hooks)`` shows who listens where.
+    """
+
+    setup: Hooks = ()
+    on_fit_start: Hooks = ()
+    on_fit_end: Hooks = ()
+    on_sanity_check_start: Hooks = ()
+    on_sanity_check_end: Hooks = ()
+    on_train_start: Hooks = ()
+    on_train_end: Hooks = ()
+    on_train_epoch_start: Hooks = ()
+    on_train_epoch_end: Hooks = ()
+    on_train_batch_start: Hooks = ()
+    on_train_batch_end: Hooks = ()
+    on_before_zero_grad: Hooks = ()
+    on_before_backward: Hooks = ()
+    on_after_backward: Hooks = ()
+    on_before_optimizer_step: Hooks = ()
+    on_validation_start: Hooks = ()
+    on_validation_end: Hooks = ()
+    on_validation_epoch_start: Hooks = ()
+    on_validation_epoch_end: Hooks = ()
+    on_validation_batch_start: Hooks = ()
+    on_validation_batch_end: Hooks = ()
+    on_test_start: Hooks = ()
+    on_test_end: Hooks = ()
+    on_test_epoch_start: Hooks = ()
+    on_test_epoch_end: Hooks = ()
+    on_test_batch_start: Hooks = ()
+    on_test_batch_end: Hooks = ()
+    on_predict_start: Hooks = ()
+    on_predict_end: Hooks = ()
+    on_predict_epoch_start: Hooks = ()
+    on_predict_epoch_end: Hooks = ()
+    on_predict_batch_start: Hooks = ()
+    on_predict_batch_end: Hooks = ()
+    on_save_checkpoint: Hooks = ()
+    on_load_checkpoint: Hooks = ()
+    on_exception: Hooks = ()
+    teardown: Hooks = ()
+
+    def __init__(self, metrics: Metrics, profiler: Profiler) -> None:
+        self._metrics = metrics
+        self._profiler = profiler
+        self._labels: dict[str, list[str]] = {}
+        self._modules: dict[str, Callable[..., Any]] = {}
+
+    def rebuild(self, trainer: Trainer, module: LightningModule, callbacks: Sequence[Callback]) -> None:
+        """Look again who overrides what: at the start of a run, of each epoch, and when the callbacks change."""
+        self._labels, self._modules = {}, {}
+        for name in SHARED_HOOKS:
+            listening = [callback for callback in callbacks if overrides(callback, name, Callback)]
+            early = [callback for callback in listening if not (name == "on_train_epoch_end" and callback.monitors)]
+            bound = [self.bind_callback(name, callback, trainer, module) for callback in early]
+            if name not in _CALLBACKS_ONLY and overrides(module, name, LightningModule):
+                label = f"[LightningModule]{type(module).__name__}.{name}"
+                self._modules[name] = self.bind(name, getattr(module, name), module, label)
+                bound.append(self._modules[name])
+            bound += [self.bind_callback(name, callback, trainer, module) for callback in listening if callback not in early]
+            setattr(self, name, tuple(bound))
+
+    def of_module(self, name: str) -> Hooks:
+        """The module's part of a hook."""
+        return (self._modules[name],) if name in self._modules else ()
+
+    def of_callbacks(self, name: str) -> Hooks:
+        """The callbacks' part of a hook."""
+        hooks: Hooks = getattr(self, name)
+        return tuple(hook for hook in hooks if hook is not self._modules.get(name))
+
+    def bind_callback(self, name: str, callback: Callback, trainer: Trainer, module: LightningModule) -> Callable[..., None]:
+        """A callback's hook as the loop calls it; what it returns is dropped."""
+        metrics, fn = self._metrics, getattr(callback, name)
+        self._label(name, type(callback).__name__)
+
+        def hook(*args: Any, **kwargs: Any) -> None:
+            outer, metrics.scope = metrics.scope, name
+            try:
+                fn(trainer, module, *args, **kwargs)
+            finally:
+                metrics.scope = outer
+
+        return self._profiler.wrap(f"[Callback]{callback.state_key}.{name}", hook)
+
+    def bind(self, name: str, fn: Callable[..., Any], owner: Any, label: str) -> Callable[..., Any]:
+        """A method of the user's as the loop calls it: `self.log` knows where it is, and the profiler measures it."""
+        metrics = self._metrics
+        self._label(name, type(owner).__name__)
+
+        def hook(*args: Any, **kwargs: Any) -> Any:
+            outer, metrics.scope = metrics.scope, name
+            try:
+                return fn(*args, **kwargs)
+            finally:
+                metrics.scope = outer
+
+        return self._profiler.wrap(label, hook)
+
+    def _label(self, name: str, owner: str) -> None:
+        self._labels.setdefault(name, []).append(owner)
+
+    def __str__(self) -> str:
+        """Each hook that somebody listens to, with the listeners in the order in which they run."""
+        width = max((len(name) for name in self._labels), default=0)
+        return "\n".join(f"{name:<{width}}  {', '.join(owners)}" for name, owners in self._labels.items())
+
+
+def check_hook_names(module: LightningModule, datamodule: LightningDataModule | None, callbacks: Iterable[Callback]) -> None:
+    """Tell hooks that will never be called: former ones, and misspelt ones.
+
+    Raises:
+        NotImplementedError: If a module defines one that was removed: a run would silently leave it out.
+    """
+    owners: list[tuple[Any, type]] = [(module, LightningModule), *((callback, Callback) for callback in callbacks)]
+    if datamodule is not None:
+        owners.append((datamodule, LightningDataModule))
+    for owner, base in owners:
+        for name in _own_methods(type(owner), base):
+            _check_hook_name(name, owner, base)
+
+
+def _own_methods(cls: type, base: type) -> list[str]:
+    """The public methods that the user's classes define."""
+    ours = set(cls.__mro__) - set(base.__mro__)
+    return sorted({name for klass in ours for name, value in vars(klass).items() if callable(value)})
+
+
+def _check_hook_name(name: str, owner: Any, base: type) -> None:
+    if name in REMOVED_HOOKS:
+        raise NotImplementedError(
+            f"`{type(owner).__name__}.{name}` is never called: the hook was removed. Use `{REMOVED_HOOKS[name]}`"
+            + (", and keep outputs in an attribute of your own." if name.endswith("epoch_end") else ".")
+        )
+    if not name.startswith("on_") or hasattr(base, name):
+        return
+    known = [spec.name for spec in HOOKS if hasattr(base, spec.name)]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    if near:
+        rank_zero_warn(
+            f"`{type(owner).__name__}.{name}` is no hook of levin and is never called. Did you mean `{near[0]}`?"
+        )

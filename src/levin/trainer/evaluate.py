@@ -1,0 +1,254 @@
+"""EvaluationLoop: validation, inside fit and on its own, and test."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from levin.core.metrics import to_numbers
+from levin.core.module import LightningModule
+from levin.data.fetch import Fetcher
+from levin.trainer.dataloaders import (
+    batch_mover,
+    count_batches,
+    length_of,
+    one_at_a_time,
+    rebuild_loaders,
+    set_epoch,
+    warn_if_shuffled,
+    without_shuffling,
+)
+from levin.trainer.states import RunningStage, TrainerFn
+from levin.trainer.step import bind_step, num_arguments
+from levin.utils.overrides import overrides
+
+if TYPE_CHECKING:
+    from levin.trainer.dataloaders import DataSource
+    from levin.trainer.dispatch import Hooks
+    from levin.trainer.states import Run
+
+
+class EvaluationLoop:
+    """Run a model over data without training it, and gather what it logs.
+
+    Args:
+        run: The run.
+        stage: Validating or testing.
+
+    Attributes:
+        loaders: The loaders as the hook returned them; None before they were needed.
+        max_batches: How many batches of each are run.
+        results: What was logged, for each loader.
+        evaluated: Batches of the running evaluation that were run.
+    """
+
+    def __init__(self, run: Run, stage: RunningStage) -> None:
+        self.run_ = run
+        self.stage = stage
+        self.source: DataSource | None = None
+        self.loaders: Any = None
+        self.max_batches: list[int | float] = []
+        self.results: list[dict[str, float]] = []
+        self.evaluated = 0
+        self.loaded_in_epoch = -1
+        self._flat: list[Any] = []
+        self._rows: list[int] = []  # for each loader, the next row of values that are logged by step
+
+    # ------------------------------------------------------------------ data
+
+    @property
+    def kind(self) -> str:
+        """The loaders' word in `val_dataloader`, `limit_val_batches` ..."""
+        return self.stage.dataloader_prefix
+
+    @property
+    def limit(self) -> int | float:
+        """How much of the data is taken."""
+        limit: int | float = getattr(self.run_.limits, f"limit_{self.kind}_batches")
+        return limit
+
+    def reset(self, source: DataSource) -> None:
+        """A new run begins, with other data."""
+        self.source, self.loaders, self._flat, self.max_batches, self._rows = source, None, [], [], []
+        self.loaded_in_epoch = -1
+
+    def set_up_data(self) -> None:
+        """Get the loaders, when they are needed for the first time and when they are due to be made anew."""
+        run, every = self.run_, self.run_.intervals.reload_dataloaders_every_n_epochs
+        is_due = every > 0 and run.progress.epoch - self.loaded_in_epoch >= every and run.state.fn is TrainerFn.FITTING
+        if self.source is None or not self.limit or (self.loaders is not None and not is_due):
+            return
+        loaders = self.source.load(self.kind)
+        if run.limits.overfit_batches and run.state.fn is TrainerFn.FITTING:
+            loaders = rebuild_loaders(loaders, without_shuffling)
+        self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
+        self._flat = one_at_a_time(loaders)
+        warn_if_shuffled(self.kind, self._flat)
+        self.max_batches = count_batches(self.kind, self._flat, self.limit)
+        self._rows = self._rows or [0] * len(self._flat)
+        check_arguments(getattr(run.module, f"{self.stage.hook_prefix}_step"), len(self._flat))
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether there is a step to run, data for it, and a limit that lets some through."""
+        module, step = self.run_.attached, f"{self.stage.hook_prefix}_step"
+        has_step = module is not None and overrides(module, step, LightningModule)
+        return has_step and self.limit > 0 and self.source is not None and self.source.has(self.kind)
+
+    # ------------------------------------------------------------------ running
+
+    def run(self, *, at_most: int | float = math.inf) -> list[dict[str, float]]:
+        """Evaluate.
+
+        Args:
+            at_most: How many batches of each loader at most; the sanity check takes few.
+
+        Returns:
+            For each loader, the names that went to loggers and their values over its batches.
+        """
+        run, hooks = self.run_, self.run_.hooks
+        prefix = self.stage.hook_prefix
+        with self._no_gradients():
+            self.set_up_data()
+            counts = [min(count, at_most) for count in self.max_batches]
+            if not sum(counts):
+                return []
+            in_step = run.state.fn is TrainerFn.FITTING and run.state.stage is RunningStage.VALIDATING
+            set_epoch(self.loaders, run.progress.epoch)
+            passes = [self._fetcher(index, count) for index, count in enumerate(counts)]
+            passes[0].start()
+            modes = self._model_eval(prefix)
+            run.metrics.start_evaluation()
+            for hook in getattr(hooks, f"on_{prefix}_start"):
+                hook()
+            for hook in getattr(hooks, f"on_{prefix}_epoch_start"):
+                hook()
+            self.evaluated = 0
+            logged = self._run_batches(prefix, passes)
+            for hook in getattr(hooks, f"on_{prefix}_epoch_end"):
+                hook()
+            self._publish(logged)
+            for hook in getattr(hooks, f"on_{prefix}_end"):
+                hook()
+            run.metrics.end_evaluation(in_step=in_step)
+            self._model_train(prefix, modes)
+        return self.results
+
+    def _run_batches(self, prefix: str, passes: list[Fetcher]) -> list[dict[str, Any]]:
+        """All batches of all loaders; returns what was logged over each loader."""
+        metrics, logged = self.run_.metrics, []
+        step = bind_step(self.run_, f"{prefix}_step")
+        start: Hooks = getattr(self.run_.hooks, f"on_{prefix}_batch_start")
+        end: Hooks = getattr(self.run_.hooks, f"on_{prefix}_batch_end")
+        for index, batches in enumerate(passes):
+            metrics.dataloader_idx = index if len(passes) > 1 else None
+            metrics.start_batches()
+            extra = (index,) if len(passes) > 1 else ()
+            self._run_loader(batches, index, extra, (step, start, end), f"{prefix}_step")
+            metrics.end_batches()
+            metrics.publish_fresh()
+            logged.append(metrics.loggable())
+        metrics.dataloader_idx = None
+        return logged
+
+    def _run_loader(
+        self,
+        batches: Fetcher,
+        index: int,
+        extra: tuple[int, ...],
+        calls: tuple[Callable[..., Any], Hooks, Hooks],
+        scope: str,
+    ) -> None:
+        run, metrics = self.run_, self.run_.metrics
+        step, on_start, on_end = calls
+        for batch_idx, batch in enumerate(batches):
+            metrics.batch = batch
+            for hook in on_start:
+                hook(batch, batch_idx, *extra)
+            outer, metrics.scope = metrics.scope, scope
+            output = step(batch, batch_idx, *extra)
+            metrics.scope = outer
+            self.evaluated += 1
+            run.progress.evaluated_batches = self.evaluated
+            for hook in on_end:
+                hook(output, batch, batch_idx, *extra)
+            if run.state.stage is not RunningStage.SANITY_CHECKING:
+                run.write_logs(metrics.loggable(), step=self._rows[index])
+                self._rows[index] += 1
+
+    def _publish(self, logged: list[dict[str, Any]]) -> None:
+        """Hand on what was logged: to the loggers in one row, to the caller for each loader."""
+        run = self.run_
+        # what was logged in the last hooks belongs to no loader
+        run.metrics.publish_fresh()
+        shared = run.metrics.loggable()
+        if len(logged) == 1:
+            logged = [shared]
+        rows = {name: value for values in logged for name, value in values.items()} | shared
+        if run.state.stage is RunningStage.SANITY_CHECKING:
+            return
+        run.write_logs(rows, epoch=run.progress.epoch)
+        if run.state.fn is not TrainerFn.FITTING:
+            self.results = [to_numbers(values | shared) for values in logged]
+
+    def _fetcher(self, index: int, count: int | float) -> Fetcher:
+        loader, move = self._flat[index], batch_mover(self.run_)
+        is_sized = length_of(loader) != math.inf
+        return Fetcher(loader, count, lambda batch: move(batch, index), ends_early=not is_sized)
+
+    # ------------------------------------------------------------------ modes
+
+    def _no_gradients(self) -> AbstractContextManager[Any]:
+        """Inside fit `no_grad`, so that what a user keeps can be trained on; elsewhere the faster `inference_mode`."""
+        wants = self.run_.debugging.inference_mode and self.run_.state.fn is not TrainerFn.FITTING
+        return torch.inference_mode() if wants else torch.no_grad()
+
+    def _model_eval(self, prefix: str) -> dict[Any, bool]:
+        module = self.run_.module
+        modes = {part: part.training for part in module.modules()}
+        self._call(f"on_{prefix}_model_eval")
+        return modes
+
+    def _model_train(self, prefix: str, modes: dict[Any, bool]) -> None:
+        name = f"on_{prefix}_model_train"
+        if overrides(self.run_.module, name, LightningModule):
+            self._call(name)
+        else:
+            restore_modes(modes)
+
+    def _call(self, name: str) -> None:
+        module = self.run_.module
+        self.run_.hooks.bind(name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}")()
+
+
+def restore_modes(modes: dict[Any, bool]) -> None:
+    """Give each submodule back the mode that it had: one that a user froze in evaluation mode stays there."""
+    for part, training in modes.items():
+        part.training = training
+
+
+def check_arguments(step: Callable[..., Any], num_loaders: int) -> None:
+    """Refuse a step that takes the number of the loader where there is one loader, or does not where there are several."""
+    name = getattr(step, "__name__", "step")
+    accepted = num_arguments(step)
+    if num_loaders > 1 and accepted < 3:
+        raise RuntimeError(
+            f"There are {num_loaders} dataloaders, and `{name}` does not take their number. Define it as "
+            f"`def {name}(self, batch, batch_idx, dataloader_idx=0)`."
+        )
+    if num_loaders == 1 and requires(step, "dataloader_idx"):
+        raise RuntimeError(
+            f"`{name}` requires `dataloader_idx`, and there is only one dataloader. Give it a default: "
+            f"`def {name}(self, batch, batch_idx, dataloader_idx=0)`."
+        )
+
+
+def requires(fn: Callable[..., Any], argument: str) -> bool:
+    """Whether a function can't be called without that argument."""
+    found = inspect.signature(fn).parameters.get(argument)
+    return found is not None and found.default is inspect.Parameter.empty

@@ -1,0 +1,348 @@
+"""FitLoop: epochs and batches. Start reading at `run_epoch`; `step.py` holds what happens to a batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from levin.core.optimizers import SchedulerSet
+from levin.data.fetch import Fetcher
+from levin.trainer.arguments import batches_to_run
+from levin.trainer.dataloaders import (
+    batch_mover,
+    length_of,
+    rebuild_loaders,
+    set_epoch,
+    together,
+    without_shuffling,
+)
+from levin.trainer.states import RunningStage
+from levin.trainer.step import AutomaticStep, ManualStep
+from levin.utils.errors import MisconfigurationException, PossibleUserWarning
+from levin.utils.rank import rank_zero_info, rank_zero_warn
+
+if TYPE_CHECKING:
+    from levin.trainer.dataloaders import DataSource
+    from levin.trainer.evaluate import EvaluationLoop
+    from levin.trainer.states import Run
+    from levin.trainer.step import Step
+
+
+class FitLoop:
+    """Train over epochs, and validate in between.
+
+    Args:
+        run: The run.
+        validation: The loop that validates.
+        look_again: Rebuilds the hook table; called at the start of each epoch.
+
+    Attributes:
+        loaders: The training loaders as the hook returned them; None before they were needed.
+        max_batches: Training batches in an epoch; infinite where it is not known.
+        val_check_batch: Training batches between two validations; infinite for none by count.
+    """
+
+    def __init__(self, run: Run, validation: EvaluationLoop, look_again: Callable[[], None]) -> None:
+        self.run_ = run
+        self.validation = validation
+        self.source: DataSource | None = None
+        self.loaders: Any = None
+        self.max_batches: int | float = math.inf
+        self.val_check_batch: int | float = math.inf
+        self.loaded_in_epoch = -1
+        self._look_again = look_again
+        self._loader: Any = None
+        self._batches: Fetcher | None = None
+        self._step: Step | None = None
+        self._schedulers = SchedulerSet([], lambda *_: None, dict)
+        self._validates = False  # in the running epoch
+        self._validated_at = 0.0
+        self._told_of_minimum = False
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Train until a limit is reached or somebody stops it."""
+        run = self.run_
+        self.set_up()
+        if self.is_done():
+            return
+        for hook in run.hooks.on_train_start:
+            hook()
+        while not self.is_done():
+            self.run_epoch()
+            self.end_epoch()
+        for hook in run.hooks.on_train_end:
+            hook()
+
+    def run_epoch(self) -> None:
+        """Train over one epoch's batches."""
+        run = self.run_
+        hooks, metrics, progress = run.hooks, run.metrics, run.progress
+        batches, step = self._start_epoch()
+        for batch in batches:
+            metrics.batch, batch_idx = batch, progress.batch
+            if hooks.on_train_batch_start and _skips(hooks.on_train_batch_start, batch, batch_idx):
+                break
+            outputs = step.run(batch, batch_idx, batches.done)
+            progress.batch_done(is_last=batches.done)
+            if self._schedulers.configs:
+                self._move_schedulers(step.stepped, plateau=False)
+            for hook in hooks.on_train_batch_end:
+                hook(outputs, batch, batch_idx)
+            progress.in_batch = False
+            if step.stepped and self.log_due():
+                run.write_logs(metrics.loggable(), epoch=progress.epoch)
+            if self._validates and self.validation_due():
+                self.validate()
+            if self._schedulers.configs:
+                self._move_schedulers(step.stepped, plateau=True)
+            progress.batches_that_stepped += step.stepped
+            if self._is_over():
+                break
+        metrics.end_batches()
+
+    def end_epoch(self) -> None:
+        """The epoch's batches are over: what comes after them."""
+        run, progress = self.run_, self.run_.progress
+        progress.in_epoch_end = True
+        for hook in run.hooks.on_train_epoch_end:
+            hook()
+        progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=True)
+        run.metrics.publish_fresh()
+        # the row belongs to the last batch that stepped, and that one was counted already
+        run.write_logs(run.metrics.loggable(), step=progress.batches_that_stepped - 1, epoch=progress.epoch)
+        run.metrics.end_training_epoch()
+        progress.epoch_done()
+
+    def validate(self) -> None:
+        """Run a validation within the training."""
+        run = self.run_
+        run.state.stage = RunningStage.VALIDATING
+        if self._step is not None and self._step.stepped:
+            module = run.module
+            label = f"[LightningModule]{type(module).__name__}.on_validation_model_zero_grad"
+            run.hooks.bind("on_validation_model_zero_grad", module.on_validation_model_zero_grad, module, label)()
+        self.validation.run()
+        run.state.stage = RunningStage.TRAINING
+        run.progress.validations += 1
+        self._validated_at = time.monotonic()
+
+    # ------------------------------------------------------------------ what an epoch needs
+
+    def _start_epoch(self) -> tuple[Fetcher, Step]:
+        """Everything that is settled before the first batch."""
+        run, progress = self.run_, self.run_.progress
+        torch.set_grad_enabled(True)
+        skip, progress.in_epoch = progress.unfinished, True
+        if progress.epoch - self.loaded_in_epoch >= (run.intervals.reload_dataloaders_every_n_epochs or math.inf):
+            self._load()
+        set_epoch(self.loaders, progress.epoch)
+        if not skip:
+            self._look_again()
+            run.metrics.batch = None
+            for hook in run.hooks.on_train_epoch_start:
+                hook()
+        if self._batches is None:
+            self._open(skip)
+        batches, self._batches = self._batches, None
+        assert batches is not None
+        if not skip:
+            progress.start_epoch()
+        self._validates = self._validates_in(progress.epoch)
+        self._step = AutomaticStep(run) if run.module.automatic_optimization else ManualStep(run)
+        run.metrics.start_batches()
+        return batches, self._step
+
+    def set_up(self) -> None:
+        """Get the data, and settle how often to validate."""
+        run = self.run_
+        if run.limits.max_epochs is None:
+            rank_zero_warn(
+                "`max_epochs` was not set: it is 1000. For no limit set max_epochs=-1.", category=PossibleUserWarning
+            )
+            self.max_epochs = 1000
+        self._load()
+        if self._must_load_validation():
+            self.validation.set_up_data()
+        module = run.module
+        configs = run.lr_scheduler_configs if module.automatic_optimization else []
+        move = run.hooks.bind(
+            "lr_scheduler_step", module.lr_scheduler_step, module, f"[LightningModule]{type(module).__name__}.lr_scheduler_step"
+        )
+        self._schedulers = SchedulerSet(configs, move, lambda: run.metrics.callback_metrics)
+        self._validated_at = time.monotonic()
+        self._told_of_minimum = False
+        self._open(run.progress.unfinished)
+
+    def reset(self, source: DataSource) -> None:
+        """A new run begins, with other data."""
+        self.source, self.loaders, self._loader, self._batches = source, None, None, None
+        self.max_batches = self.val_check_batch = math.inf
+
+    def _must_load_validation(self) -> bool:
+        """Whether the validation data is needed before the first epoch: its absence should be told early."""
+        return self.validates and self.validation.loaders is None and self._validates_in(self.run_.progress.epoch)
+
+    def load(self) -> None:
+        """Get the training data, if nobody did yet."""
+        if self.loaders is None:
+            self._load()
+
+    def _load(self) -> None:
+        run = self.run_
+        is_first = self.loaders is None
+        every = run.intervals.reload_dataloaders_every_n_epochs
+        is_due = every > 0 and run.progress.epoch - self.loaded_in_epoch >= every
+        if self.source is None or not (is_first or is_due):
+            return
+        loaders = self.source.load("train")
+        if run.limits.overfit_batches:
+            loaders = rebuild_loaders(loaders, without_shuffling)
+        self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
+        self._loader = together(loaders)
+        length = length_of(self._loader)
+        if length == 0:
+            rank_zero_warn("The training dataloader has no batches (its total length is zero): is the dataset empty, or smaller than a batch?")
+        self.max_batches = batches_to_run("train", length, run.limits.limit_train_batches)
+        self.val_check_batch = self._check_interval(length)
+        if is_first and 0 < self.max_batches < run.intervals.log_every_n_steps and run.loggers:
+            rank_zero_warn(
+                f"An epoch has {self.max_batches} training batches, and log_every_n_steps={run.intervals.log_every_n_steps}: "
+                "metrics of single steps will be logged less than once an epoch. Set a lower log_every_n_steps to see more.",
+                category=PossibleUserWarning,
+            )
+        self._batches = None
+
+    def _open(self, skip: int) -> None:
+        move = batch_mover(self.run_)
+        ends_early = length_of(self._loader) == math.inf
+        self._batches = Fetcher(self._loader, self.max_batches, move, ends_early=ends_early)
+        self._batches.start(skip)
+
+    # ------------------------------------------------------------------ when
+
+    @property
+    def max_epochs(self) -> int | None:
+        """The number of epochs after which training ends; -1 for no limit."""
+        return self.run_.limits.max_epochs
+
+    @max_epochs.setter
+    def max_epochs(self, value: int | None) -> None:
+        self.run_.limits = replace(self.run_.limits, max_epochs=value)
+
+    @property
+    def min_epochs(self) -> int | None:
+        """The number of epochs before which nobody can stop the training."""
+        return self.run_.limits.min_epochs
+
+    @min_epochs.setter
+    def min_epochs(self, value: int | None) -> None:
+        self.run_.limits = replace(self.run_.limits, min_epochs=value)
+
+    def log_due(self) -> bool:
+        """Whether this step is one of every ``log_every_n_steps``; the last before a stop is, too, and each of a dev run."""
+        run, every = self.run_, self.run_.intervals.log_every_n_steps
+        is_due = every > 0 and ((run.progress.batches_that_stepped + 1) % every == 0 or run.state.should_stop)
+        return is_due or bool(run.debugging.fast_dev_run)
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is anything to validate with."""
+        return self.validation.is_enabled
+
+    def _validates_in(self, epoch: int) -> bool:
+        every = self.run_.intervals.check_val_every_n_epoch
+        return self.validates and (every is None or (epoch + 1) % every == 0)
+
+    def validation_due(self) -> bool:
+        """Whether a validation runs after the batch at hand."""
+        run, progress = self.run_, self.run_.progress
+        if not self._validates:
+            return False
+        if run.state.should_stop and self.can_stop():
+            return True
+        interval = run.intervals.val_check_interval
+        if isinstance(interval, timedelta):
+            return time.monotonic() - self._validated_at >= interval.total_seconds()
+        if self.val_check_batch == math.inf:
+            return progress.is_last_batch
+        batches = progress.total_batches if run.intervals.check_val_every_n_epoch is None else progress.batch
+        return batches % self.val_check_batch == 0
+
+    def _check_interval(self, length: int | float) -> int | float:
+        """``val_check_interval`` as a number of batches."""
+        run = self.run_
+        interval, every = run.intervals.val_check_interval, run.intervals.check_val_every_n_epoch
+        if isinstance(interval, timedelta) or not self.validates:
+            return math.inf
+        if isinstance(interval, int):
+            if interval > self.max_batches and every is not None:
+                raise ValueError(
+                    f"`val_check_interval={interval}` is more than the {self.max_batches} training batches of an epoch: there would be no "
+                    "validation. Lower it, or set check_val_every_n_epoch=None to count batches over epochs."
+                )
+            return interval
+        if self.max_batches == math.inf:
+            if interval == 1.0:
+                return math.inf
+            raise MisconfigurationException(
+                f"`val_check_interval={interval}` is a share of an epoch, and the training data has no length. Give 1.0, a number of "
+                "batches or a time."
+            )
+        return max(1, int(self.max_batches * interval))
+
+    def _move_schedulers(self, stepped: bool, *, plateau: bool) -> None:
+        """Move what is due at the batch at hand; what follows a metric waits for the validation."""
+        progress = self.run_.progress
+        if stepped:
+            progress.scheduler_steps += self._schedulers.step("step", progress.batch, plateau=plateau)
+        if progress.is_last_batch and not plateau:
+            progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
+
+    def _is_over(self) -> bool:
+        """Whether the epoch ends with the batch at hand, the last one or not."""
+        run = self.run_
+        return 0 <= run.limits.max_steps <= run.progress.step or (run.state.should_stop and self.can_stop())
+
+    def can_stop(self) -> bool:
+        """Whether ``min_epochs`` and ``min_steps`` allow a stop."""
+        limits, progress = self.run_.limits, self.run_.progress
+        return progress.epochs_processed >= (limits.min_epochs or 0) and progress.step >= (limits.min_steps or 0)
+
+    def is_done(self) -> bool:
+        """Whether training ends here; says why."""
+        limits, progress, state = self.run_.limits, self.run_.progress, self.run_.state
+        if self.max_batches == 0:
+            rank_zero_info("`Trainer.fit` stopped: No training batches.")
+            return True
+        if 0 <= limits.max_steps <= progress.step:
+            rank_zero_info(f"`Trainer.fit` stopped: `max_steps={limits.max_steps}` reached.")
+            return True
+        max_epochs = -1 if limits.max_epochs is None else limits.max_epochs
+        if 0 <= max_epochs <= progress.epoch:
+            rank_zero_info(f"`Trainer.fit` stopped: `max_epochs={max_epochs}` reached.")
+            return True
+        if not state.should_stop:
+            return False
+        if self.can_stop():
+            return True
+        if not self._told_of_minimum:
+            self._told_of_minimum = True
+            rank_zero_info(
+                f"A stop was asked for, and training goes on: min_epochs={limits.min_epochs} or min_steps={limits.min_steps} is not "
+                "reached yet."
+            )
+        return False
+
+
+def _skips(hooks: tuple[Callable[..., Any], ...], batch: Any, batch_idx: int) -> bool:
+    """Call the hooks; whether one of them skips the rest of the epoch."""
+    answers = [hook(batch, batch_idx) for hook in hooks]
+    return -1 in answers

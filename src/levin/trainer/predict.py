@@ -1,0 +1,174 @@
+"""PredictionLoop: run a model over data and hand back what it says."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader
+
+from levin.data.fetch import Fetcher
+from levin.trainer.dataloaders import batch_mover, count_batches, flatten, length_of, set_epoch, warn_if_shuffled
+from levin.trainer.evaluate import check_arguments, restore_modes
+from levin.trainer.step import bind_step
+from levin.utils.errors import MisconfigurationException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from levin.data.combined import CombinedLoader
+    from levin.trainer.dataloaders import DataSource
+    from levin.trainer.states import Run
+
+
+class PredictionLoop:
+    """Run `predict_step` over data, and gather what it returns.
+
+    Args:
+        run: The run.
+
+    Attributes:
+        loaders: The loaders as the hook returned them; None before they were needed.
+        max_batches: How many batches of each are run.
+        return_predictions: Whether predictions are kept.
+        keeps_indices: Whether the numbers of the samples in each batch are kept, for callbacks that write predictions.
+        current_batch_indices: The numbers of the samples of the batch at hand.
+        epoch_batch_indices: For each loader and each of its batches, the numbers of its samples.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run_ = run
+        self.source: DataSource | None = None
+        self.loaders: Any = None
+        self.max_batches: list[int | float] = []
+        self.return_predictions = True
+        self.keeps_indices = False
+        self.current_batch_indices: list[int] = []
+        self.epoch_batch_indices: list[list[list[int]]] = []
+        self.predictions: list[list[Any]] = []
+        self._flat: list[Any] = []
+
+    def reset(self, source: DataSource) -> None:
+        """A new run begins, with other data."""
+        self.source, self.loaders, self._flat, self.max_batches = source, None, [], []
+
+    def set_up_data(self) -> None:
+        """Get the loaders.
+
+        Raises:
+            MisconfigurationException: If they are to run together, which predictions can't.
+        """
+        limit = self.run_.limits.limit_predict_batches
+        if self.source is None or not limit or self.loaders is not None:
+            return
+        self.loaders = self.source.load("predict")
+        _check_mode(self.loaders)
+        self._flat = flatten(self.loaders)
+        warn_if_shuffled("predict", self._flat)
+        self.max_batches = count_batches("predict", self._flat, limit)
+        check_arguments(self.run_.module.predict_step, len(self._flat))
+
+    def run(self) -> list[Any] | None:
+        """Predict.
+
+        Returns:
+            What `predict_step` returned, in order: a list for one loader, a list of lists for several; None if it was not to be kept.
+        """
+        run, hooks = self.run_, self.run_.hooks
+        with torch.inference_mode() if run.debugging.inference_mode else torch.no_grad():
+            self.set_up_data()
+            if not sum(self.max_batches):
+                return [] if self.return_predictions else None
+            set_epoch(self.loaders, run.progress.epoch)
+            passes = [self._fetcher(index) for index in range(len(self._flat))]
+            passes[0].start()
+            modes = {part: part.training for part in run.module.modules()}
+            self._model_eval()
+            for hook in hooks.on_predict_start:
+                hook()
+            for hook in hooks.on_predict_epoch_start:
+                hook()
+            self._run_batches(passes)
+            for hook in hooks.on_predict_epoch_end:
+                hook()
+            for hook in hooks.on_predict_end:
+                hook()
+            restore_modes(modes)
+        predictions, self.predictions = self.predictions, []
+        if not self.return_predictions:
+            return None
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    def _run_batches(self, passes: list[Fetcher]) -> None:
+        run, hooks = self.run_, self.run_.hooks
+        keeps = self.return_predictions or self.keeps_indices
+        step = bind_step(run, "predict_step")
+        self.predictions = [[] for _ in passes]
+        self.epoch_batch_indices = [[] for _ in passes]
+        for index, batches in enumerate(passes):
+            extra = (index,) if len(passes) > 1 else ()
+            for batch_idx, batch in enumerate(batches):
+                self.current_batch_indices = self._indices(index, batch_idx)
+                for hook in hooks.on_predict_batch_start:
+                    hook(batch, batch_idx, *extra)
+                prediction = step(batch, batch_idx, *extra)
+                for hook in hooks.on_predict_batch_end:
+                    hook(prediction, batch, batch_idx, *extra)
+                if keeps:
+                    self.predictions[index].append(prediction)
+
+    def _fetcher(self, index: int) -> Fetcher:
+        loader, move = self._flat[index], batch_mover(self.run_)
+        if self.keeps_indices and isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+            loader = self._flat[index] = _remembering(loader)
+        is_sized = length_of(loader) != math.inf
+        return Fetcher(loader, self.max_batches[index], lambda batch: move(batch, index), ends_early=not is_sized)
+
+    def _indices(self, index: int, batch_idx: int) -> list[int]:
+        """The numbers of a batch's samples, as the sampler gave them; workers may have asked for later ones already."""
+        sampler = getattr(self._flat[index], "batch_sampler", None)
+        if not self.keeps_indices or not isinstance(sampler, _RememberingSampler):
+            return []
+        indices = sampler.seen[batch_idx]
+        self.epoch_batch_indices[index].append(indices)
+        return indices
+
+    def _model_eval(self) -> None:
+        module = self.run_.module
+        label = f"[LightningModule]{type(module).__name__}.on_predict_model_eval"
+        self.run_.hooks.bind("on_predict_model_eval", module.on_predict_model_eval, module, label)()
+
+
+def _check_mode(loaders: CombinedLoader | Any) -> None:
+    mode = getattr(loaders, "mode", "sequential")
+    if hasattr(loaders, "flattened") and mode != "sequential":
+        raise MisconfigurationException(
+            f"`predict` runs loaders one after another, and got CombinedLoader(mode={mode!r}). Use mode='sequential'."
+        )
+
+
+class _RememberingSampler(BatchSampler):
+    """A batch sampler that remembers what it gave out."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.seen: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.seen = []
+        for indices in self.inner:
+            self.seen.append(list(indices))
+            yield indices
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+
+def _remembering(loader: DataLoader[Any]) -> DataLoader[Any]:
+    kept = (
+        "dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
+        "prefetch_factor", "persistent_workers", "pin_memory_device",
+    )  # fmt: skip
+    settings = {name: getattr(loader, name) for name in kept if hasattr(loader, name)}
+    return DataLoader(batch_sampler=_RememberingSampler(loader.batch_sampler), **settings)

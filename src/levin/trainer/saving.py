@@ -1,0 +1,244 @@
+"""What a checkpoint holds, who owns each part, and in which order the parts come back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from levin._version import __version__
+from levin.checkpoint.io import plain
+from levin.core.callback import Callback, Checkpoint
+from levin.trainer.states import TrainerFn
+from levin.utils.errors import MisconfigurationException
+from levin.utils.paths import exists, is_local, join, listdir, local_path
+from levin.utils.rank import rank_zero_info, rank_zero_warn
+
+if TYPE_CHECKING:
+    from levin.trainer.states import Run
+
+FORMAT_VERSION = "2.6.6"
+"""The version whose layout checkpoints have: files of that framework can be read here, and these there."""
+
+
+def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False) -> dict[str, Any]:
+    """Collect a checkpoint.
+
+    Args:
+        run: The run.
+        callbacks: The callbacks whose states are kept.
+        weights_only: Whether only what is needed to use the model is kept, not what is needed to train on.
+
+    Raises:
+        TypeError: If a part can't be written so that it loads safely; names the part.
+    """
+    module, strategy = run.module, run.strategy
+    checkpoint: dict[str, Any] = {
+        "epoch": run.progress.epoch,
+        "global_step": run.progress.step,
+        "pytorch-lightning_version": FORMAT_VERSION,
+        "levin_version": __version__,
+        "state_dict": strategy.get_module_state_dict(module),
+        "loops": _loops(run),
+    }
+    if not weights_only:
+        checkpoint["callbacks"] = {cb.state_key: state for cb in callbacks if (state := cb.state_dict())}
+        checkpoint["optimizer_states"] = [strategy.get_optimizer_state(optimizer) for optimizer in strategy.optimizers]
+        checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in run.lr_scheduler_configs]
+        scaling = strategy.precision.state_dict()
+        if scaling:
+            checkpoint[type(strategy.precision).__qualname__] = scaling
+    for owner in (module, run.datamodule):
+        if owner is not None:
+            checkpoint.update(owner.hyper_parameters_for_checkpoint())
+    if run.datamodule is not None and not weights_only:
+        data_state = run.datamodule.state_dict()
+        if data_state:
+            checkpoint[type(run.datamodule).__qualname__] = data_state
+    if not weights_only:
+        for hook in run.hooks.of_callbacks("on_save_checkpoint"):
+            hook(checkpoint)
+    for hook in run.hooks.of_module("on_save_checkpoint"):
+        hook(checkpoint)
+    result: dict[str, Any] = plain(checkpoint)
+    return result
+
+
+_NO_BATCHES = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
+
+
+def _loops(run: Run) -> dict[str, Any]:
+    """The counters, in the field's common form; evaluations outside of fit have none to keep."""
+    progress = {"total": dict(_NO_BATCHES), "current": dict(_NO_BATCHES)}
+    evaluation = {"state_dict": {}, "batch_progress": {**progress, "is_last_batch": False}}
+    return {
+        "fit_loop": run.progress.state_dict(automatic=run.module.automatic_optimization),
+        "validate_loop": evaluation,
+        "test_loop": evaluation,
+        "predict_loop": {"state_dict": {}, "batch_progress": progress},
+    }
+
+
+# ---------------------------------------------------------------------- restoring
+
+
+def read(run: Run, path: str, *, weights_only: bool | None) -> dict[str, Any]:
+    """Read a checkpoint, and check that the run can go on from it.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        KeyError: If it holds weights only, and training is to go on from it.
+        MisconfigurationException: If it is further on than the run is to go.
+    """
+    checkpoint = run.strategy.load_checkpoint(path, weights_only=weights_only)
+    if run.state.fn is not TrainerFn.FITTING:
+        return checkpoint
+    missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
+    if missing:
+        raise KeyError(
+            f"Training can't go on from {path}: it holds {missing} not, as is so when it was saved with save_weights_only=True. To start "
+            "a new training from these weights use `load_from_checkpoint`, and `fit` without ckpt_path."
+        )
+    limit, epoch = run.limits.max_epochs, checkpoint["epoch"]
+    if limit is not None and limit != -1 and epoch > limit:
+        raise MisconfigurationException(
+            f"{path} was saved in epoch {epoch}, and `max_epochs={limit}`. Set max_epochs to the number of epochs in all."
+        )
+    return checkpoint
+
+
+def restore_model(run: Run, checkpoint: dict[str, Any], callbacks: Sequence[Callback]) -> None:
+    """Take back weights, data state and callbacks: what every kind of run needs."""
+    for hook in run.hooks.of_module("on_load_checkpoint"):
+        hook(checkpoint)
+    run.strategy.load_module_state_dict(run.module, checkpoint["state_dict"], strict=run.module.strict_loading)
+    if run.datamodule is not None:
+        data_state = checkpoint.get(type(run.datamodule).__qualname__)
+        if data_state:
+            run.datamodule.load_state_dict(data_state)
+    _restore_callbacks(run, checkpoint, callbacks)
+
+
+def _restore_callbacks(run: Run, checkpoint: dict[str, Any], callbacks: Sequence[Callback]) -> None:
+    for hook in run.hooks.of_callbacks("on_load_checkpoint"):
+        hook(checkpoint)
+    states: dict[Any, Any] = checkpoint.get("callbacks") or {}
+    present = {callback.state_key: callback for callback in callbacks}
+    absent = [str(key) for key in states if str(key) not in present]
+    if absent and run.state.fn is TrainerFn.FITTING:
+        rank_zero_warn(f"The checkpoint holds the states of callbacks that this Trainer does not have: {absent}. Add them to go on as before.")
+    for key, callback in present.items():
+        if key in states:
+            callback.load_state_dict(states[key])
+
+
+def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
+    """Take back counters, optimizers and schedulers: what training goes on from."""
+    precision = run.strategy.precision
+    scaling = checkpoint.get(type(precision).__qualname__)
+    if scaling:
+        precision.load_state_dict(scaling)
+    run.progress.load_state_dict(checkpoint["loops"]["fit_loop"])
+    if run.strategy.optimizers:
+        run.strategy.load_optimizer_states(checkpoint["optimizer_states"])
+    for config, state in zip(run.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=False):
+        config.scheduler.load_state_dict(state)
+
+
+# ---------------------------------------------------------------------- which checkpoint
+
+
+def resolve_path(
+    path: str | os.PathLike[str] | None,
+    *,
+    fn: TrainerFn,
+    model_given: bool,
+    callbacks: Sequence[Callback],
+    fast_dev_run: bool,
+) -> str | None:
+    """The file that ``ckpt_path`` means.
+
+    Args:
+        path: None, "best", "last", a path or a URL.
+        fn: What it is for.
+        model_given: Whether a model was passed: an evaluation of none means the best checkpoint.
+        callbacks: Among them those that wrote checkpoints.
+        fast_dev_run: Whether none was written.
+
+    Raises:
+        ValueError: If there is no such checkpoint.
+        FileNotFoundError: If there is no file at the path.
+    """
+    found = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+    if path is None:
+        if fn is TrainerFn.FITTING:
+            # a checkpoint of an exception is there to go on from
+            keeps_exceptions = any(hasattr(callback, "ckpt_path") for callback in found)
+            return _last(found, told=False) if keeps_exceptions else None
+        if model_given:
+            return None
+        rank_zero_warn(
+            f"`trainer.{fn}()` was called without a model, so that the best checkpoint of the last fit is used. To use the weights as they "
+            f"are pass the model: `trainer.{fn}(model)`; to be explicit pass ckpt_path='best'."
+        )
+        path = "best"
+    if path == "best":
+        return _best(found, fn, fast_dev_run)
+    if path == "last":
+        return _last(found)
+    text = os.fspath(path)
+    if not text:
+        raise ValueError("ckpt_path='' is no path. Give the path of a checkpoint, 'best' or 'last', or None.")
+    if not exists(text):
+        raise FileNotFoundError(f"There is no checkpoint at ckpt_path={text!r}.{_neighbours(text)}")
+    return text
+
+
+def _neighbours(path: str) -> str:
+    """What lies in the folder, for a message."""
+    folder = os.path.dirname(path) or "."
+    if not is_local(path) or not os.path.isdir(local_path(folder)):
+        return f" The folder {folder!r} does not exist either." if is_local(path) else ""
+    names = [name for name in listdir(folder) if name.endswith(".ckpt")]
+    return f" The folder holds: {', '.join(sorted(names)[:10])}." if names else " The folder holds no checkpoint."
+
+
+def _best(found: Sequence[Callback], fn: TrainerFn, fast_dev_run: bool) -> str:
+    if fast_dev_run:
+        raise ValueError(f"`trainer.{fn}(ckpt_path='best')` can't be used with fast_dev_run: no checkpoint is written. Pass a path.")
+    keepers = [callback for callback in found if hasattr(callback, "best_model_path")]
+    if not keepers:
+        raise ValueError(f"`trainer.{fn}(ckpt_path='best')` needs a ModelCheckpoint callback, and there is none. Pass a path.")
+    if len(keepers) > 1:
+        rank_zero_warn(f"There are {len(keepers)} checkpoint callbacks: 'best' means the best of the first one.")
+    best: str = keepers[0].best_model_path
+    if not best:
+        raise ValueError(
+            f"`trainer.{fn}(ckpt_path='best')`: there is no best checkpoint yet. Call `trainer.fit` first, or pass a path."
+        )
+    return best
+
+
+def _last(found: Sequence[Callback], *, told: bool = True) -> str | None:
+    """The newest of all checkpoints that were written to be the last."""
+    candidates = [path for callback in found for path in _last_of(callback)]
+    if not candidates:
+        if told:
+            rank_zero_warn("ckpt_path='last': there is no last checkpoint yet. Training starts from the beginning.")
+        return None
+    newest: str = max(candidates, key=os.path.getmtime)
+    rank_zero_info(f"ckpt_path='last' is {newest}.")
+    return newest
+
+
+def _last_of(callback: Callback) -> list[str]:
+    """The files that a callback wrote to be the last: those named so, or the one of an exception."""
+    written = getattr(callback, "ckpt_path", None)
+    if written is not None:
+        return [written] if exists(written) else []
+    folder = getattr(callback, "dirpath", None)
+    if not folder or not exists(folder):
+        return []
+    start, end = str(getattr(callback, "CHECKPOINT_NAME_LAST", "last")), str(getattr(callback, "FILE_EXTENSION", ".ckpt"))
+    names = (name for name in listdir(folder) if os.path.basename(name).startswith(start) and name.endswith(end))
+    return [join(folder, os.path.basename(name)) for name in names]

@@ -1,0 +1,151 @@
+"""What a trainer is doing, and what one call of fit, validate, test or predict works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from levin.core.metrics import to_numbers
+
+if TYPE_CHECKING:
+    from levin.core.datamodule import LightningDataModule
+    from levin.core.metrics import Metrics
+    from levin.core.module import LightningModule
+    from levin.core.optimizers import LightningOptimizer
+    from levin.loggers.base import Logger
+    from levin.profilers.base import Profiler
+    from levin.strategies.base import Strategy
+    from levin.trainer.arguments import Debugging, Intervals, Limits, Updates
+    from levin.trainer.dispatch import HookTable
+    from levin.trainer.progress import Progress
+    from levin.utils.types import LRSchedulerConfig
+
+
+class _Word(str, Enum):
+    """An enum whose members are the words they stand for."""
+
+    def __str__(self) -> str:
+        return self.value
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+
+class TrainerStatus(_Word):
+    """Whether a run goes on, and how the last one ended."""
+
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
+class TrainerFn(_Word):
+    """Which of the Trainer's methods was called."""
+
+    FITTING = "fit"
+    VALIDATING = "validate"
+    TESTING = "test"
+    PREDICTING = "predict"
+
+
+class RunningStage(_Word):
+    """Which kind of batches is run now; fit has three of them."""
+
+    TRAINING = "train"
+    SANITY_CHECKING = "sanity_check"
+    VALIDATING = "validate"
+    TESTING = "test"
+    PREDICTING = "predict"
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether metrics are computed without training."""
+        return self in (RunningStage.SANITY_CHECKING, RunningStage.VALIDATING, RunningStage.TESTING)
+
+    @property
+    def dataloader_prefix(self) -> str:
+        """The stage's word in `val_dataloader`, `limit_val_batches` ..."""
+        return "val" if self in (RunningStage.VALIDATING, RunningStage.SANITY_CHECKING) else self.value
+
+    @property
+    def hook_prefix(self) -> str:
+        """The stage's word in `on_validation_start`, `validation_step` ..."""
+        return "validation" if self in (RunningStage.VALIDATING, RunningStage.SANITY_CHECKING) else self.value
+
+
+@dataclass
+class TrainerState:
+    """What the trainer is doing.
+
+    Attributes:
+        status: Whether a run goes on.
+        fn: Which of its methods runs, or ran last.
+        stage: Which kind of batches is run now; None between runs.
+        should_stop: Set it to end the fit after the current batch.
+    """
+
+    status: TrainerStatus = TrainerStatus.INITIALIZING
+    fn: TrainerFn | None = None
+    stage: RunningStage | None = None
+    should_stop: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last run ended as it should."""
+        return self.status is TrainerStatus.FINISHED
+
+
+@dataclass
+class Run:
+    """What a run works with: made with the trainer, given to its loops.
+
+    The loops read their settings here, so that a change of a setting is seen by the next epoch.
+    """
+
+    limits: Limits
+    intervals: Intervals
+    updates: Updates
+    debugging: Debugging
+    strategy: Strategy
+    profiler: Profiler
+    hooks: HookTable
+    metrics: Metrics
+    progress: Progress
+    loggers: list[Logger]
+    state: TrainerState = field(default_factory=TrainerState)
+    lr_scheduler_configs: list[LRSchedulerConfig] = field(default_factory=list)
+    wrapped_optimizers: list[LightningOptimizer] = field(default_factory=list)
+    attached: LightningModule | None = None
+    datamodule: LightningDataModule | None = None
+
+    @property
+    def module(self) -> LightningModule:
+        """The module of the run."""
+        if self.attached is None:
+            raise RuntimeError("There is no module yet: call fit, validate, test or predict with one.")
+        return self.attached
+
+    def write_logs(self, values: dict[str, Any], *, step: int | None = None, epoch: int | None = None) -> None:
+        """Give the loggers one row.
+
+        Args:
+            values: Name -> number or tensor; the tensors come from the device in one transfer.
+            step: Its place on the x axis; by default the number of batches that stepped.
+            epoch: Added to the row under "epoch", unless the user logged one. A value that the user logged as "step" is then the
+                row's place, and the epoch is left out.
+        """
+        if not self.loggers or not values:
+            return
+        row = to_numbers(values)
+        if step is None:
+            step = self.progress.batches_that_stepped
+        if epoch is not None:
+            if "step" in row:
+                step = int(row.pop("step"))
+            else:
+                row.setdefault("epoch", epoch)
+        for logger in self.loggers:
+            logger.log_metrics(metrics=dict(row), step=step)
+            logger.save()

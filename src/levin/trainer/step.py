@@ -1,0 +1,273 @@
+"""A training step: forward, backward and update, with everything that does not change in an epoch settled before it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from levin.core.module import LightningModule
+from levin.utils.errors import MisconfigurationException
+from levin.utils.overrides import overrides
+from levin.utils.rank import rank_zero_warn
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from levin.trainer.states import Run
+
+
+class Step(Protocol):
+    """What the fit loop does with a batch.
+
+    Attributes:
+        stepped: Whether the last batch was one at which optimizers step.
+    """
+
+    stepped: bool
+
+    def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:
+        """Train on a batch; returns what `on_train_batch_end` gets."""
+        ...
+
+
+class AutomaticStep:
+    """Forward, backward and update for automatic optimization, with accumulation.
+
+    The optimizer gets one closure, the same each time, and calls it when it wants the loss and the gradients.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        module, strategy = run.module, run.strategy
+        self.hooks, self.metrics, self.progress = run.hooks, run.metrics, run.progress
+        self.strategy, self.precision = strategy, strategy.precision
+        self.optimizer = strategy.optimizers[0]
+        self.accumulate = 1 if strategy.accumulates_itself else run.updates.accumulate_grad_batches
+        self.training_step = bind_step(run, "training_step")
+        self.wrapped = run.wrapped_optimizers[0]
+        self.custom_step = _override(run, "optimizer_step")
+        self.backward = _backward(run)
+        self.has_own_backward = overrides(module, "backward", LightningModule)
+        self.zero_grad = self._zero_grad(run)
+        self.clip = _clipping(run)
+        self.batch: Any = None
+        self.batch_idx = 0
+        self.stepped = False
+        self.output: Any = None
+        self.loss: Tensor | None = None
+
+    def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:
+        """Train on a batch: accumulate, or step where the window is full or the epoch over."""
+        self.batch, self.batch_idx = batch, batch_idx
+        self.stepped = is_last or (batch_idx + 1) % self.accumulate == 0
+        if not self.stepped:
+            with self.strategy.block_backward_sync():
+                self.closure()
+        elif self.custom_step is None:
+            self.strategy.optimizer_step(self.optimizer, self.closure)
+            self.progress.step += 1
+        else:
+            self.custom_step(self.progress.epoch, batch_idx, self.wrapped, self.closure)
+            self.progress.step += 1
+        outputs = self._outputs() if self.hooks.on_train_batch_end else {}
+        self.batch = self.output = self.loss = None  # the graph goes before the next forward
+        return outputs
+
+    def closure(self) -> Tensor | None:
+        """Compute the loss and the gradients of the batch, and make them ready for the step."""
+        metrics = self.metrics
+        outer, metrics.scope = metrics.scope, "training_step"
+        self.output = output = self.training_step(self.batch, self.batch_idx)
+        metrics.scope = outer
+        loss = output if isinstance(output, Tensor) else _loss_of(output)
+        if loss is not None and self.accumulate > 1:
+            loss = loss / self.accumulate
+        self.loss = loss
+        if self.batch_idx % self.accumulate == 0:
+            for hook in self.hooks.on_before_zero_grad:
+                hook(self.optimizer)
+            self.zero_grad()
+        if loss is not None:
+            self._differentiate(loss)
+        if self.stepped:
+            self._prepare_step()
+        return loss
+
+    def _differentiate(self, loss: Tensor) -> None:
+        if not self.has_own_backward and (not loss.requires_grad or loss.numel() != 1):
+            _refuse_loss(loss)
+        for hook in self.hooks.on_before_backward:
+            hook(loss)
+        self.backward(loss)
+        for hook in self.hooks.on_after_backward:
+            hook()
+
+    def _prepare_step(self) -> None:
+        if self.precision.scales:
+            self.precision.unscale_gradients(self.optimizer)
+        for hook in self.hooks.on_before_optimizer_step:
+            hook(self.optimizer)
+        if self.clip is not None:
+            self.clip(self.optimizer)
+
+    def _zero_grad(self, run: Run) -> Callable[[], None]:
+        custom = _override(run, "optimizer_zero_grad")
+        if custom is None:
+            return self.optimizer.zero_grad
+        return lambda: custom(self.progress.epoch, self.batch_idx, self.optimizer)
+
+    def _outputs(self) -> dict[str, Any]:
+        """What `on_train_batch_end` gets: the loss apart from its graph, the rest as it was returned."""
+        if self.loss is None:
+            return {}
+        loss = self.loss.detach().clone()
+        return {**self.output, "loss": loss} if isinstance(self.output, dict) else {"loss": loss}
+
+
+class ManualStep:
+    """Manual optimization: `training_step` does all of it; its optimizers bring in precision, hooks and counters.
+
+    Args:
+        run: The run.
+    """
+
+    stepped = True  # loggers count batches, whatever the optimizers do
+
+    def __init__(self, run: Run) -> None:
+        self.hooks, self.metrics, self.progress = run.hooks, run.metrics, run.progress
+        self.precision = run.strategy.precision
+        self.training_step = bind_step(run, "training_step")
+        for optimizer in run.wrapped_optimizers:
+            optimizer.before_step, optimizer.after_step = self._before_step, self._after_step
+
+    def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:  # noqa: ARG002  # the protocol's
+        """Train on a batch."""
+        metrics = self.metrics
+        outer, metrics.scope = metrics.scope, "training_step"
+        output = self.training_step(batch, batch_idx)
+        metrics.scope = outer
+        if output is None:
+            return {}
+        if isinstance(output, Tensor):
+            return {"loss": output.detach()}
+        if isinstance(output, dict):
+            return output
+        raise MisconfigurationException(
+            f"`training_step` returned a {type(output).__name__}. In manual optimization return a tensor, a dict or None."
+        )
+
+    def _before_step(self, optimizer: Optimizer) -> None:
+        if self.precision.scales:
+            self.precision.unscale_gradients(optimizer)
+        for hook in self.hooks.on_before_optimizer_step:
+            hook(optimizer)
+
+    def _after_step(self) -> None:
+        self.progress.step += 1
+
+
+def bind_step(run: Run, name: str) -> Callable[..., Any]:
+    """A step method of the module as the loops call it: with as many of (batch, batch_idx, dataloader_idx) as it takes."""
+    module = run.module
+    step = run.strategy.redirect(module, name)
+    accepts = num_arguments(getattr(module, name))
+    if accepts == 1:
+        step = _first_only(step)
+    return run.profiler.wrap(f"[Strategy]{type(run.strategy).__name__}.{name}", step)
+
+
+def _first_only(step: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda batch, *_: step(batch)
+
+
+def num_arguments(fn: Callable[..., Any]) -> float:
+    """How many positional arguments a bound method takes."""
+    kinds = [parameter.kind for parameter in inspect.signature(fn).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return float("inf")
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(kind in positional for kind in kinds)
+
+
+def _override(run: Run, name: str) -> Callable[..., Any] | None:
+    """The module's own version of a method, as the loop calls it; None if it has none."""
+    module = run.module
+    if not overrides(module, name, LightningModule):
+        return None
+    return run.hooks.bind(name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}")
+
+
+def _backward(run: Run) -> Callable[..., None]:
+    """What computes gradients: the module's own way, or the strategy's."""
+    custom, precision = _override(run, "backward"), run.strategy.precision
+    if custom is not None:
+        return lambda loss, *args, **kwargs: custom(precision.pre_backward(loss), *args, **kwargs)
+    label = f"[Strategy]{type(run.strategy).__name__}.backward"
+    return run.profiler.wrap(label, run.strategy.settled_backward())
+
+
+def backward_with_hooks(run: Run) -> Callable[..., None]:
+    """What `manual_backward` does."""
+    backward = _backward(run)
+
+    def differentiate(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        for hook in run.hooks.on_before_backward:
+            hook(loss)
+        backward(loss, *args, **kwargs)
+        for hook in run.hooks.on_after_backward:
+            hook()
+
+    return differentiate
+
+
+def _clipping(run: Run) -> Callable[[Optimizer], None] | None:
+    """What clips gradients before a step: the module's own way, the Trainer's setting, or nothing."""
+    module, updates = run.module, run.updates
+    own = overrides(module, "configure_gradient_clipping", LightningModule)
+    if not own and not overrides(module, "clip_gradients", LightningModule) and updates.gradient_clip_val is None:
+        return None
+    configure = run.hooks.bind(
+        "configure_gradient_clipping",
+        module.configure_gradient_clipping,
+        module,
+        f"[LightningModule]{type(module).__name__}.configure_gradient_clipping",
+    )
+    return functools.partial(
+        configure,
+        gradient_clip_val=updates.gradient_clip_val,
+        gradient_clip_algorithm=updates.gradient_clip_algorithm,
+    )
+
+
+def _loss_of(output: Any) -> Tensor | None:
+    """The loss that `training_step` returned in another form than as a tensor."""
+    if output is None:
+        rank_zero_warn(
+            "`training_step` returned None: there is no backward for this batch. If that was not meant, return the loss."
+        )
+        return None
+    if isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
+        loss: Tensor = output["loss"]
+        return loss
+    given = f"a dict with the keys {list(output)}" if isinstance(output, dict) else f"a {type(output).__name__}"
+    raise MisconfigurationException(
+        f"`training_step` returned {given}. In automatic optimization return the loss (a tensor), a dict with the key 'loss', or None "
+        "to skip the batch."
+    )
+
+
+def _refuse_loss(loss: Tensor) -> None:
+    if loss.numel() != 1:
+        raise RuntimeError(
+            f"The loss has the shape {tuple(loss.shape)}, and backward needs a single number. Return its mean: `return loss.mean()`."
+        )
+    raise RuntimeError(
+        "The loss is not attached to a graph (requires_grad is False), so that there are no gradients to compute. Usual causes: "
+        "`.detach()`, `.item()` or `torch.no_grad()` on the way to it, or all parameters frozen."
+    )

@@ -1,0 +1,541 @@
+"""Trainer: its arguments, and fit, validate, test, predict. A fit's path goes on in `fit.py`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from levin import resolve as hardware
+from levin.core.datamodule import LightningDataModule
+from levin.core.hooks import DataHooks
+from levin.core.hparams import hyperparameters_to_log
+from levin.core.metrics import Metrics
+from levin.core.module import LightningModule
+from levin.core.optimizers import LightningOptimizer, configure
+from levin.profilers import parse_profiler
+from levin.trainer import saving
+from levin.trainer.arguments import (
+    Debugging,
+    Duration,
+    Intervals,
+    Limits,
+    Reproducibility,
+    Updates,
+    check_barebones,
+    for_dev_run,
+    friendly,
+    without_extras,
+)
+from levin.trainer.dataloaders import DataSource
+from levin.trainer.dispatch import HookTable, check_hook_names
+from levin.trainer.evaluate import EvaluationLoop
+from levin.trainer.fit import FitLoop
+from levin.trainer.parts import gather_callbacks, gather_loggers, with_callbacks_of
+from levin.trainer.predict import PredictionLoop
+from levin.trainer.progress import Progress
+from levin.trainer.states import Run, RunningStage, TrainerFn, TrainerStatus
+from levin.trainer.step import backward_with_hooks
+from levin.trainer.table import results_table
+from levin.trainer.view import TrainerView
+from levin.trainer.verify import check_datamodule, check_module, verify
+from levin.utils.errors import MisconfigurationException, shorten_traceback
+from levin.utils.overrides import overrides
+from levin.utils.paths import is_local, local_path
+from levin.utils.rank import rank_zero_info
+from levin.utils.seed import isolate_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch.optim import Optimizer
+
+    from levin.accelerators.base import Accelerator
+    from levin.core.callback import Callback
+    from levin.loggers.base import Logger
+    from levin.profilers.base import Profiler
+    from levin.strategies.base import Strategy
+    from levin.utils.types import LRSchedulerConfig
+
+
+class Trainer(TrainerView):
+    """Runs a `LightningModule`: trains, validates, tests and predicts with it.
+
+    All arguments are checked here; those that can't be served on one device say so.
+
+    Args:
+        accelerator: "cpu", "cuda", "mps", "gpu" (either of these two), or "auto" for the best there is.
+        strategy: How the model is laid over devices: "auto", "single_device" or an instance of `Strategy`.
+        devices: How many, or which: a number, "0,1", [0, 1], -1 for all, or "auto".
+        num_nodes: Machines.
+        precision: "32-true" (default), "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true".
+        logger: A logger, several, True for the default one (TensorBoard where it is installed, else CSV), False for none.
+        callbacks: A callback or several.
+        fast_dev_run: Run this many batches of everything and write nothing; True is 1.
+        max_epochs: Stop after this many epochs; 1000 where neither steps nor time are limited; -1 for no limit.
+        min_epochs: Do not stop before.
+        max_steps: Stop after this many optimizer steps; -1 for no limit.
+        min_steps: Do not stop before.
+        max_time: Stop after this time: "DD:HH:MM:SS", a timedelta, or a dict of its arguments.
+        limit_train_batches: Training batches of an epoch: a number, or a share as a float.
+        limit_val_batches: The same for validation.
+        limit_test_batches: The same for test.
+        limit_predict_batches: The same for prediction.
+        overfit_batches: Train and validate on this many batches, always the same.
+        val_check_interval: Validate every so many training batches (int), share of an epoch (float), or time.
+        check_val_every_n_epoch: Validate in every so many epochs; None counts batches over epochs.
+        num_sanity_val_steps: Validation batches that are tried before training: 2 by default, -1 for all.
+        log_every_n_steps: Loggers get every so many steps' values: 50 by default.
+        enable_checkpointing: Whether there is a default `ModelCheckpoint`.
+        enable_progress_bar: Whether there is a default progress bar.
+        enable_model_summary: Whether there is a default summary of the model.
+        accumulate_grad_batches: Batches whose gradients are added up for one optimizer step.
+        gradient_clip_val: The bound that gradients are clipped to.
+        gradient_clip_algorithm: "norm" (of all together; the default) or "value" (of each one).
+        deterministic: Whether torch must use deterministic algorithms; "warn" warns where there is none.
+        benchmark: Sets `torch.backends.cudnn.benchmark`.
+        inference_mode: Whether validate, test and predict use `torch.inference_mode`, or `no_grad`.
+        use_distributed_sampler: Whether data is divided among processes.
+        profiler: "simple", "advanced", "pytorch", or a `Profiler`.
+        detect_anomaly: Whether autograd looks for NaN; slow.
+        barebones: Leave out everything that costs time, to measure the loop.
+        plugins: A precision or a checkpoint IO of your own.
+        sync_batchnorm: Whether batch norm is computed over all processes.
+        reload_dataloaders_every_n_epochs: Make the loaders anew every so many epochs; 0 for never.
+        default_root_dir: Where logs and checkpoints go, unless told otherwise: the current folder by default.
+        enable_autolog_hparams: Whether hyper-parameters are logged when a run begins.
+        model_registry: The name of a model registry; none is supported.
+
+    Raises:
+        TypeError: If an argument is unknown; its successor or the nearest name is said.
+        MisconfigurationException: If an argument has no meaning, or does not fit another.
+        ValueError: If a name is unknown.
+    """
+
+    @friendly
+    def __init__(
+        self,
+        *,
+        accelerator: str | Accelerator = "auto",
+        strategy: str | Strategy = "auto",
+        devices: list[int] | str | int = "auto",
+        num_nodes: int = 1,
+        precision: str | int | None = None,
+        logger: Logger | Iterable[Logger] | bool | None = None,
+        callbacks: list[Callback] | Callback | None = None,
+        fast_dev_run: int | bool = False,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: Duration | None = None,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        val_check_interval: int | float | Duration | None = None,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int | None = None,
+        log_every_n_steps: int | None = None,
+        enable_checkpointing: bool | None = None,
+        enable_progress_bar: bool | None = None,
+        enable_model_summary: bool | None = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+        deterministic: bool | str | None = None,
+        benchmark: bool | None = None,
+        inference_mode: bool = True,
+        use_distributed_sampler: bool = True,
+        profiler: Profiler | str | None = None,
+        detect_anomaly: bool = False,
+        barebones: bool = False,
+        plugins: Any = None,
+        sync_batchnorm: bool = False,
+        reload_dataloaders_every_n_epochs: int = 0,
+        default_root_dir: str | Path | None = None,
+        enable_autolog_hparams: bool = True,
+        model_registry: str | None = None,
+    ) -> None:
+        debugging = Debugging(fast_dev_run, detect_anomaly, barebones, inference_mode)
+        extras = {
+            "fast_dev_run": fast_dev_run, "detect_anomaly": detect_anomaly, "profiler": profiler, "logger": logger,
+            "enable_checkpointing": enable_checkpointing, "enable_progress_bar": enable_progress_bar,
+            "enable_model_summary": enable_model_summary, "log_every_n_steps": log_every_n_steps,
+            "num_sanity_val_steps": num_sanity_val_steps,
+        }  # fmt: skip
+        check_barebones(barebones, extras)
+        limits = Limits.parse(
+            max_epochs=max_epochs, min_epochs=min_epochs, max_steps=max_steps, min_steps=min_steps,
+            limit_train_batches=limit_train_batches, limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches, limit_predict_batches=limit_predict_batches, overfit_batches=overfit_batches,
+        )  # fmt: skip
+        intervals = Intervals.parse(
+            val_check_interval=val_check_interval, check_val_every_n_epoch=check_val_every_n_epoch,
+            num_sanity_val_steps=num_sanity_val_steps, log_every_n_steps=log_every_n_steps,
+            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
+        )  # fmt: skip
+        updates = Updates(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)
+        if barebones:
+            intervals = without_extras(intervals)
+            logger = enable_checkpointing = enable_progress_bar = enable_model_summary = False
+        if fast_dev_run:
+            limits, intervals = for_dev_run(int(fast_dev_run), limits, intervals)
+        Reproducibility(deterministic, benchmark).apply()
+        resolved = hardware.resolve(
+            accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision, plugins=plugins,
+            sync_batchnorm=sync_batchnorm,
+        )  # fmt: skip
+        hardware.announce(resolved)
+        self._hardware = resolved
+        self.default_root_dir = _root_dir(default_root_dir)
+        self.use_distributed_sampler = use_distributed_sampler
+        self.enable_autolog_hparams = enable_autolog_hparams
+        self.model_registry = model_registry
+        self._callbacks = gather_callbacks(
+            callbacks, checkpoints=enable_checkpointing, progress_bar=enable_progress_bar, summary=enable_model_summary, max_time=max_time
+        )
+        self.metrics = Metrics(enabled=not barebones)
+        parsed_profiler = parse_profiler(profiler)
+        self.hooks = HookTable(self.metrics, parsed_profiler)
+        self.run = Run(
+            limits=limits.with_open_end(has_timer=max_time is not None or any(hasattr(c, "time_remaining") for c in self._callbacks)),
+            intervals=intervals, updates=updates, debugging=debugging, strategy=resolved.strategy, profiler=parsed_profiler,
+            hooks=self.hooks, metrics=self.metrics, progress=Progress(),
+            loggers=gather_loggers(logger, self.default_root_dir, dev_run=bool(fast_dev_run)),
+        )  # fmt: skip
+        self.fit_loop = FitLoop(self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again)
+        self.validate_loop = EvaluationLoop(self.run, RunningStage.VALIDATING)
+        self.test_loop = EvaluationLoop(self.run, RunningStage.TESTING)
+        self.predict_loop = PredictionLoop(self.run)
+        self._run_callbacks: list[Callback] | None = None
+        self._ckpt_path: str | None = None
+        self._user_ckpt_path: str | None = None
+        self._backward: Callable[..., None] | None = None
+
+    # ------------------------------------------------------------------ the entry points
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train a module.
+
+        Args:
+            model: The module.
+            train_dataloaders: An iterable of batches, a (nested) collection of such, or a data module.
+            val_dataloaders: An iterable of batches, or several.
+            datamodule: A data module, in place of loaders.
+            ckpt_path: The checkpoint to go on from: a path, a URL, "last" or "best".
+            weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
+
+        Raises:
+            MisconfigurationException: If the module lacks a step, or there is no data.
+            TypeError: If ``model`` or a loader is none.
+        """
+        given = {"train": train_dataloaders, "val": val_dataloaders}
+        with self._running(TrainerFn.FITTING, model, given, datamodule, ckpt_path, weights_only):
+            self._sanity_check()
+            self.fit_loop.run()
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Validate a module.
+
+        Args:
+            model: The module; by default the last one, with its best weights.
+            dataloaders: An iterable of batches, several, or a data module.
+            ckpt_path: The checkpoint to take weights from: a path, a URL, "last" or "best".
+            verbose: Whether the results are printed.
+            datamodule: A data module, in place of loaders.
+            weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
+
+        Returns:
+            For each dataloader the logged names and their values.
+        """
+        with self._running(TrainerFn.VALIDATING, model, {"val": dataloaders}, datamodule, ckpt_path, weights_only):
+            results = self.validate_loop.run()
+        self._show(results, "validate", verbose)
+        return results
+
+    def test(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Test a module; arguments and result are those of `validate`."""
+        with self._running(TrainerFn.TESTING, model, {"test": dataloaders}, datamodule, ckpt_path, weights_only):
+            results = self.test_loop.run()
+        self._show(results, "test", verbose)
+        return results
+
+    def predict(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Any] | None:
+        """Predict with a module.
+
+        Args:
+            model: The module; by default the last one, with its best weights.
+            dataloaders: An iterable of batches, several, or a data module.
+            datamodule: A data module, in place of loaders.
+            return_predictions: Whether the predictions are kept and returned; None means yes.
+            ckpt_path: The checkpoint to take weights from: a path, a URL, "last" or "best".
+            weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
+
+        Returns:
+            What `predict_step` returned for each batch; for several loaders a list for each.
+        """
+        self.predict_loop.return_predictions = return_predictions is not False
+        with self._running(TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only):
+            return self.predict_loop.run()
+
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint of the run as it is now.
+
+        Args:
+            filepath: Where to.
+            weights_only: Whether only what is needed to use the model is written.
+            storage_options: Passed to the checkpoint IO.
+
+        Raises:
+            AttributeError: If there is no module yet.
+        """
+        if self.run.attached is None:
+            raise AttributeError("There is nothing to save: call fit, validate, test or predict first, or `strategy.connect(model)`.")
+        with self.profiler.profile("save_checkpoint"):
+            checkpoint = saving.dump(self.run, self.callbacks, weights_only=bool(weights_only))
+            self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)
+        self.strategy.barrier("save_checkpoint")
+
+    # ------------------------------------------------------------------ a run, from set-up to clean-up
+
+    @contextmanager
+    def _running(
+        self,
+        fn: TrainerFn,
+        model: LightningModule | None,
+        given: dict[str, Any],
+        datamodule: LightningDataModule | None,
+        ckpt_path: str | Path | None,
+        weights_only: bool | None,
+    ) -> Iterator[None]:
+        """Everything around a loop: set up before, put away after, and tidy up after an exception."""
+        module, source = self._attach(fn, model, given, datamodule)
+        state = self.state
+        try:
+            path = saving.resolve_path(
+                ckpt_path or self._user_ckpt_path, fn=fn, model_given=model is not None, callbacks=self.callbacks,
+                fast_dev_run=bool(self.fast_dev_run),
+            )  # fmt: skip
+            with torch.autograd.set_detect_anomaly(True) if self.run.debugging.detect_anomaly else nullcontext():
+                self._set_up(module, source, path, weights_only)
+                yield
+                self._tear_down(module)
+            state.status = TrainerStatus.FINISHED
+        except BaseException as error:
+            self._fail(error)
+            shorten_traceback(error)
+            raise
+        finally:
+            state.stage = None
+            self._detach_callbacks()
+
+    def _attach(
+        self, fn: TrainerFn, model: LightningModule | None, given: dict[str, Any], datamodule: LightningDataModule | None
+    ) -> tuple[LightningModule, DataSource]:
+        """Bring module, data and callbacks together, and check that they fit."""
+        run, state = self.run, self.state
+        first = next(iter(given))
+        if isinstance(given[first], LightningDataModule):
+            given, datamodule = {**given, first: None}, given[first]
+        if datamodule is not None and any(loaders is not None for loaders in given.values()):
+            raise MisconfigurationException(f"`trainer.{fn}` got dataloaders and a data module. Pass one of the two.")
+        check_datamodule(datamodule)
+        if model is None and fn is not TrainerFn.FITTING:
+            model = run.attached
+            if model is None:
+                raise TypeError(f"`trainer.{fn}()` needs a model: no fit came before it whose model could be used. Pass one.")
+        module = check_module(getattr(model, "_orig_mod", model))
+        state.fn, state.status = fn, TrainerStatus.RUNNING
+        state.stage = RunningStage.TRAINING if fn is TrainerFn.FITTING else RunningStage(fn.value)
+        if fn is TrainerFn.FITTING:
+            state.should_stop = False
+        run.attached, run.datamodule, module.trainer = module, datamodule, self
+        if datamodule is not None:
+            datamodule.trainer = self
+        source = DataSource(run, given)
+        self.fit_loop.reset(source)
+        for loop in (self.fit_loop.validation, self.validate_loop, self.test_loop, self.predict_loop):
+            loop.reset(source)
+        self._run_callbacks = with_callbacks_of(module, self._callbacks)
+        check_hook_names(module, datamodule, self.callbacks)
+        self._attach_callbacks(module)
+        self._look_again()
+        verify(run, source)
+        return module, source
+
+    def _set_up(self, module: LightningModule, source: DataSource, path: str | None, weights_only: bool | None) -> None:
+        run, strategy, stage = self.run, self.strategy, self.state.fn
+        is_fit = stage is TrainerFn.FITTING
+        strategy.setup_environment()
+        self.profiler.setup(stage=str(stage), local_rank=self.local_rank, log_dir=self.log_dir)
+        self.metrics.start_run(module)
+        for owner in (run.datamodule, module):
+            if owner is not None and overrides(owner, "prepare_data", DataHooks):
+                self._call(owner, "prepare_data")
+        for logger in self.loggers:
+            _ = logger.experiment
+        if run.datamodule is not None:
+            self._call(run.datamodule, "setup", stage=stage)
+        for hook in self.hooks.setup:
+            hook(stage=stage)
+        self._look_again()
+        if overrides(module, "configure_model", LightningModule):
+            with strategy.module_init_context():
+                self._call(module, "configure_model")
+        checkpoint = self._read(path, weights_only) if path is not None else None
+        self._ckpt_path = path
+        if checkpoint is not None and not strategy.restore_after_setup:
+            saving.restore_model(run, checkpoint, self.callbacks)
+        strategy.setup_module(module)
+        if checkpoint is not None and strategy.restore_after_setup:
+            saving.restore_model(run, checkpoint, self.callbacks)
+        if is_fit:
+            self._set_up_optimizers(module)
+            for hook in self.hooks.on_fit_start:
+                hook()
+        self._log_hyperparameters(module)
+        if is_fit and checkpoint is not None:
+            saving.restore_training(run, checkpoint)
+        module.zero_grad()
+
+    def _set_up_optimizers(self, module: LightningModule) -> None:
+        run = self.run
+        optimizers, run.lr_scheduler_configs = self._call_with(module, "configure_optimizers", configure)
+        self.strategy.setup_optimizers(optimizers)
+        run.wrapped_optimizers = [LightningOptimizer(optimizer, self.strategy, module) for optimizer in self.strategy.optimizers]
+        self._backward = backward_with_hooks(run)
+
+    def _read(self, path: str, weights_only: bool | None) -> dict[str, Any]:
+        checkpoint = saving.read(self.run, path, weights_only=weights_only)
+        what = "Restoring states from" if self.state.fn is TrainerFn.FITTING else "Loaded model weights from"
+        rank_zero_info(f"{what} the checkpoint at {path}")
+        return checkpoint
+
+    def _sanity_check(self) -> None:
+        """Try a few validation batches, so that an error in them shows before hours of training."""
+        loop, steps = self.fit_loop.validation, self.run.intervals.num_sanity_val_steps
+        if not loop.is_enabled or not steps or self.run.progress.unfinished:
+            return
+        self.state.stage = RunningStage.SANITY_CHECKING
+        with isolate_rng():
+            for hook in self.hooks.on_sanity_check_start:
+                hook()
+            loop.run(at_most=steps)
+            for hook in self.hooks.on_sanity_check_end:
+                hook()
+        self.metrics.clear()
+        self.run.progress.evaluated_batches = 0
+        self.state.stage = RunningStage.TRAINING
+
+    def _tear_down(self, module: LightningModule) -> None:
+        self.strategy.teardown()
+        if self.state.fn is TrainerFn.FITTING:
+            for hook in self.hooks.on_fit_end:
+                hook()
+        if self.run.datamodule is not None:
+            self._call(self.run.datamodule, "teardown", stage=self.state.fn)
+        for hook in self.hooks.teardown:
+            hook(stage=self.state.fn)
+        for logger in self.loggers:
+            logger.finalize("success")
+        self.profiler.describe()
+        self.profiler.teardown(stage=str(self.state.fn))
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell everybody that the run ends here, and put the device away."""
+        self.state.status = TrainerStatus.INTERRUPTED
+        if isinstance(error, KeyboardInterrupt):
+            rank_zero_info("Detected KeyboardInterrupt, shutting down ...")
+        for hook in self.hooks.on_exception:
+            hook(error)
+        if self.run.datamodule is not None:
+            self.run.datamodule.on_exception(error)
+        for logger in self.loggers:
+            logger.finalize("failed")
+        self.strategy.teardown()
+        self.profiler.teardown(stage=str(self.state.fn))
+
+    def _log_hyperparameters(self, module: LightningModule) -> None:
+        if not self.loggers or not self.enable_autolog_hparams:
+            return
+        values = hyperparameters_to_log(module, self.run.datamodule)
+        for logger in self.loggers:
+            if values is not None:
+                logger.log_hyperparams(values)
+            logger.log_graph(module)
+            logger.save()
+
+    def _call(self, owner: Any, name: str, **kwargs: Any) -> Any:
+        """Call a method of the user's that is no hook of the table."""
+        return self._call_with(owner, name, lambda _: getattr(owner, name)(**kwargs))
+
+    def _call_with(self, owner: Any, name: str, fn: Callable[[Any], Any]) -> Any:
+        kind = "LightningModule" if isinstance(owner, LightningModule) else "LightningDataModule"
+        return self.hooks.bind(name, fn, owner, f"[{kind}]{type(owner).__name__}.{name}")(owner)
+
+    def _look_again(self) -> None:
+        if self.run.attached is not None:
+            self.hooks.rebuild(self, self.run.attached, self.callbacks)
+
+    def _attach_callbacks(self, module: LightningModule) -> None:
+        for callback in self.callbacks:
+            vars(callback).update(log=module.log, log_dict=module.log_dict)
+
+    def _detach_callbacks(self) -> None:
+        for callback in self.callbacks:
+            vars(callback).pop("log", None)
+            vars(callback).pop("log_dict", None)
+
+    def _show(self, results: list[dict[str, float]], stage: str, verbose: bool) -> None:
+        table = results_table(stage, results) if verbose and self.is_global_zero else ""
+        if table:
+            sys.stdout.write(f"{table}\n")
+
+
+def _root_dir(path: str | Path | None) -> str:
+    """Where a run writes: an absolute path, or a URL as it is."""
+    if path is None:
+        return os.getcwd()
+    text = os.fspath(path)
+    return os.path.realpath(os.path.expanduser(local_path(text))) if is_local(text) else text

@@ -1,0 +1,81 @@
+"""The errors and warnings that are levin's own, and tracebacks short enough to read."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+E = TypeVar("E", bound=BaseException)
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class MisconfigurationException(Exception):
+    """The settings, the model or the data cannot work together as they were given."""
+
+
+class PossibleUserWarning(UserWarning):
+    """Something that is often, but not always, a mistake.
+
+    ``POSSIBLE_USER_WARNINGS=off`` in the environment, or
+    :func:`levin.utils.rank.disable_possible_user_warnings`, silences the whole category.
+    """
+
+
+class LevinDeprecationWarning(DeprecationWarning):
+    """Code uses something that a later version of levin will no longer have."""
+
+
+class SIGTERMException(SystemExit):
+    """The process was asked to end (SIGTERM), and the run stopped at a safe point because of it."""
+
+
+def shorten_traceback(error: E, keep: int = 6) -> E:
+    """Take levin's inner frames out of ``error``'s traceback, so that the frames of the user stand out.
+
+    Nothing happens when at most ``keep`` frames are levin's. Otherwise there remain levin's first frame (the
+    entry point, such as ``Trainer.fit``), the frame that raised, and every frame of other packages; frames of
+    ``contextlib`` that stand below a frame of levin go with it. ``LEVIN_FULL_TRACEBACK=1`` in the environment
+    keeps everything.
+
+    Args:
+        error: An error that was caught; its traceback is changed in place.
+        keep: How many frames of levin do not disturb.
+
+    Returns:
+        The error itself, so that ``raise shorten_traceback(error)`` can be written.
+    """
+    if os.environ.get("LEVIN_FULL_TRACEBACK", "").lower() not in ("", "0", "off", "false"):
+        return error
+    frames = list(_walk(error.__traceback__))
+    ours = [index for index, frame in enumerate(frames) if _package(frame) == _PACKAGE]
+    if len(ours) <= keep:
+        return error
+    first, last = ours[0], len(frames) - 1
+    dropped = set(ours) - {first, last}
+    for index in range(first + 1, last):
+        if _package(frames[index]) == "contextlib" and (index - 1 in dropped or index - 1 == first):
+            dropped.add(index)
+    kept = [frame for index, frame in enumerate(frames) if index not in dropped]
+    for frame, following in itertools.pairwise(kept):
+        frame.tb_next = following
+    return error
+
+
+def _walk(traceback: TracebackType | None) -> list[TracebackType]:
+    """The links of a traceback, outermost first."""
+    links = []
+    while traceback is not None:
+        links.append(traceback)
+        traceback = traceback.tb_next
+    return links
+
+
+def _package(link: TracebackType) -> str:
+    """The top-level package whose code the frame runs."""
+    name = link.tb_frame.f_globals.get("__name__") or ""
+    return str(name).partition(".")[0]

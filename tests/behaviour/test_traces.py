@@ -1,0 +1,79 @@
+"""Every call into user code, in order, is the one that Lightning makes, and the outcome is the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import levin
+
+PARITY = Path(__file__).parents[1] / "parity"
+sys.path.append(str(PARITY))
+
+from programs import PROGRAMS, outcome  # noqa: E402
+from scenarios import SCENARIOS, trace  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the programs do odd things; the order is what counts here
+
+
+# Lightning starts the data of an interrupted epoch over, levin goes on with the next batch.
+RESUMED_WITHIN_AN_EPOCH = {
+    "resume_in_the_middle_of_an_epoch",
+    "resume_after_a_validation_in_the_middle_of_an_epoch",
+    "resume_after_the_validation_of_the_last_batch",
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_user_code_is_called_as_lightning_calls_it(name, tmp_path):
+    expected = json.loads((PARITY / "traces" / f"{name}.json").read_text())
+    calls = trace(name, levin, str(tmp_path))
+    if name in RESUMED_WITHIN_AN_EPOCH:
+        expected, calls = without_reads(expected), without_reads(calls)
+    assert calls == expected
+
+
+def without_reads(calls):
+    """Return the calls without those that say which training rows were read."""
+    return [call for call in calls if not call.startswith("data.train[")]
+
+
+def test_a_resumed_epoch_goes_on_with_the_next_batch(tmp_path):
+    calls = trace("resume_in_the_middle_of_an_epoch", levin, str(tmp_path))
+    first = next(i for i, call in enumerate(calls) if call.startswith("module.on_train_batch_start"))
+    read = [call for call in calls[:first] if call.startswith("data.train[")]
+    assert "batch_idx=2" in calls[first]
+    assert read[-1] == "data.train[4,5]"
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.usefixtures("one_thread")
+def test_logger_rows_and_checkpoints_are_those_of_lightning(name, tmp_path):
+    expected = json.loads((PARITY / "outcomes" / f"{name}.json").read_text())
+    ours = json.loads(json.dumps(outcome(PROGRAMS[name](levin, tmp_path))))
+    assert leaves(ours) == {way: about(leaf) for way, leaf in leaves(expected).items()}
+
+
+def leaves(value, path=""):
+    """Return what nested lists and dicts hold, under the way to it."""
+    if isinstance(value, (dict, list)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        return {way: leaf for key, part in parts for way, leaf in leaves(part, f"{path}/{key}").items()}
+    return {path: value}
+
+
+def about(leaf):
+    """Return what a leaf may be on another machine, which rounds otherwise."""
+    return pytest.approx(leaf, rel=1e-4, abs=1e-6) if isinstance(leaf, float) else leaf

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from levin.utils.imports import available, require
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("json", True),
+        ("json.decoder", True),
+        ("json.nothing_like_it", False),
+        ("sys.nothing", False),
+        ("no_such_package", False),
+        ("no_such_package.part", False),
+        ("__main__", True),
+    ],
+)
+def test_available_says_whether_a_module_could_be_imported(name, expected):
+    assert available(name) is expected
+
+
+def test_available_imports_nothing(tmp_path, monkeypatch):
+    package = tmp_path / "noisy_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "part.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert available("noisy_package.part")
+    assert "noisy_package" not in sys.modules
+
+
+def test_a_module_that_was_ruled_out_is_not_available(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ruled_out", None)
+    assert not available("ruled_out")
+
+
+def test_require_returns_the_module():
+    assert require("json.decoder", extra="").JSONDecoder is sys.modules["json.decoder"].JSONDecoder
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "command"),
+    [
+        ("no_such_package.part", "nosuch", 'pip install "levin[nosuch]"'),
+        ("no_such_package", "", "pip install no_such_package"),
+    ],
+)
+def test_require_says_what_to_install(name, extra, command):
+    with pytest.raises(ModuleNotFoundError) as caught:
+        require(name, extra=extra)
+    assert command in str(caught.value)
+    assert caught.value.name == "no_such_package"
+
+
+def test_require_names_the_distribution_where_it_differs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install PyYAML"):
+        require("yaml", extra="")
+
+
+def test_a_broken_package_shows_its_own_error(tmp_path, monkeypatch):
+    (tmp_path / "broken_package.py").write_text("import its_missing_dependency")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="its_missing_dependency") as caught:
+        require("broken_package", extra="broken")
+    assert "levin[" not in str(caught.value)
