@@ -6,14 +6,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo test test-all check format bench docs clean
+.PHONY: help demo test test-slow check format bench docs clean
 
 help:
 	@echo "make demo      watch a small network learn handwritten digits (under a minute once installed)"
 	@echo "make test      run the tests"
-	@echo "make test-all  and the slow ones, and those that compare with Lightning"
+	@echo "make test-slow run the tests that take longer, and those that compare with Lightning"
 	@echo "make check     formatting, lint, types, layers"
-	@echo "make format    put formatting and import order right"
+	@echo "make format    put formatting, import order and the tree in docs/design.md right"
 	@echo "make bench     what a step and an import cost, beside a bare loop and Lightning"
 	@echo "make docs      build the documentation into site/"
 	@echo "make clean     remove the virtual environment and what was built"
@@ -24,7 +24,7 @@ demo: $(VENV)/.with-demo
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest
 
-test-all: test $(VENV)/.with-parity
+test-slow: $(VENV)/.with-parity
 	$(BIN)/python -m pytest -m "slow or parity"
 
 check: $(VENV)/.with-dev
@@ -34,15 +34,16 @@ check: $(VENV)/.with-dev
 	$(BIN)/lint-imports
 
 format: $(VENV)/.with-dev
-	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/python scripts/tree.py
 
 bench: $(VENV)/.with-parity
 	$(BIN)/python benchmarks/import_cost.py
 	$(BIN)/python benchmarks/step_cost.py
 
 docs: $(VENV)/.with-docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) site dist levin_demo

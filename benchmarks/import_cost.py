@@ -30,9 +30,8 @@ print(time.process_time() - start, len(set(sys.modules) - seen))
 
 def once(program):
     """Return CPU seconds and the number of modules that a program adds to ``import torch``."""
-    run = subprocess.run(
-        [sys.executable, "-c", PROBE.format(program=program)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", PROBE.format(program=program)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds, modules = run.stdout.splitlines()[-1].split()
     return float(seconds), int(modules)
 

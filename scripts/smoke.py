@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from levin.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import levin as L
+from levin.callbacks import ModelCheckpoint
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 

@@ -1,4 +1,4 @@
-"""accelerator=, devices=, num_nodes=, strategy=, precision=, plugins= -> Hardware, in stages that each settle one thing."""
+"""accelerator=, devices=, num_nodes=, strategy=, precision=, plugins= -> Hardware, one stage for each."""
 
 from __future__ import annotations
 
@@ -63,20 +63,32 @@ def resolve(
 
 def parse_plugins(plugins: Any, precision: str | int | None) -> Plugins:
     """Sort the plugins by what they replace."""
-    given = [] if plugins is None else list(plugins) if isinstance(plugins, Iterable) and not isinstance(plugins, str) else [plugins]
+    given = (
+        []
+        if plugins is None
+        else list(plugins)
+        if isinstance(plugins, Iterable) and not isinstance(plugins, str)
+        else [plugins]
+    )
     kinds = {"precision": Precision, "checkpoint_io": CheckpointIO}
     found: dict[str, Any] = {}
     for plugin in given:
         kind = next((name for name, base in kinds.items() if isinstance(plugin, base)), None)
         if kind is None:
             raise MisconfigurationException(
-                f"`plugins` holds {plugin!r}, which is no plugin. A plugin is an instance of {', '.join(b.__name__ for b in kinds.values())}."
+                f"`plugins` holds {plugin!r}, which is no plugin. A plugin is an instance of "
+                f"{', '.join(b.__name__ for b in kinds.values())}."
             )
         if kind in found:
-            raise MisconfigurationException(f"`plugins` holds two of a kind: {found[kind]!r} and {plugin!r}. Give one.")
+            raise MisconfigurationException(
+                f"`plugins` holds two of a kind: {found[kind]!r} and {plugin!r}. Give one."
+            )
         found[kind] = plugin
     if "precision" in found and precision is not None:
-        raise ValueError(f"precision={precision!r} and the plugin {found['precision']!r} both choose the precision. Give one.")
+        raise ValueError(
+            f"precision={precision!r} and the plugin {found['precision']!r} both choose the precision. Give "
+            "one."
+        )
     return Plugins(**found)
 
 
@@ -84,24 +96,28 @@ def choose_accelerator(accelerator: str | Accelerator) -> Accelerator:
     """The kind of device: named, or the best one there is."""
     if isinstance(accelerator, Accelerator):
         return accelerator
-    word = accelerator.lower() if isinstance(accelerator, str) else accelerator
+    word: str | None = str(accelerator).lower()
     if word == "auto":
         word = next((name for name in ("mps", "cuda") if _is_available(name)), "cpu")
     elif word == "gpu":
         word = next((name for name in ("mps", "cuda") if _is_available(name)), None)
         if word is None:
             raise MisconfigurationException(
-                'No supported gpu backend found! accelerator="gpu" needs a CUDA or MPS device, and torch finds none on this machine. '
-                'Use accelerator="cpu", or "auto" to take what there is.'
+                'No supported gpu backend found! accelerator="gpu" needs a CUDA or MPS device, and there '
+                'is none on this machine. Use accelerator="cpu", or "auto" to take what there is.'
             )
     known = sorted(AcceleratorRegistry.available())
     if word not in known:
         near = difflib.get_close_matches(str(word), [*known, "gpu", "auto"], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"accelerator={accelerator!r} is not known.{hint} Known: 'auto', 'gpu', {', '.join(map(repr, known))}.")
+        raise ValueError(
+            f"accelerator={accelerator!r} is not known.{hint} Known: 'auto', 'gpu', "
+            f"{', '.join(map(repr, known))}."
+        )
     if not _is_available(word):
         raise MisconfigurationException(
-            f'accelerator={accelerator!r} is not available on this machine. Available: {[name for name in known if _is_available(name)]}; '
+            f"accelerator={accelerator!r} is not available on this machine. Available: "
+            f"{[name for name in known if _is_available(name)]}; "
             '"auto" takes the best of them.'
         )
     chosen: Accelerator = AcceleratorRegistry.make(word)
@@ -112,26 +128,32 @@ def _is_available(name: str) -> bool:
     return bool(AcceleratorRegistry.make(name).is_available())
 
 
-def parse_devices(accelerator: Accelerator, devices: int | str | list[int], num_nodes: int) -> tuple[torch.device, ...]:
+def parse_devices(
+    accelerator: Accelerator, devices: int | str | list[int], num_nodes: int
+) -> tuple[torch.device, ...]:
     """The devices of this process's run."""
-    if not isinstance(num_nodes, int) or num_nodes < 1:
+    if num_nodes < 1:
         raise ValueError(f"num_nodes={num_nodes!r}. It is a whole number from 1 on.")
     if devices in (0, "0", []) and devices is not False:
-        raise MisconfigurationException(f"devices={devices!r} asks for no device at all. Give a number from 1 on, or 'auto'.")
+        raise MisconfigurationException(
+            f"devices={devices!r} asks for no device at all. Give a number from 1 on, or 'auto'."
+        )
     # one process drives one device: "auto" takes the first
     wanted = 1 if devices == "auto" else devices
     parsed = accelerator.parse_devices(wanted)
     found = tuple(accelerator.get_parallel_devices(parsed))
     if len(found) > 1 or num_nodes > 1:
         raise MisconfigurationException(
-            f"devices={devices!r}, num_nodes={num_nodes} asks for {len(found) * num_nodes} processes, and this version of levin runs one. "
+            f"devices={devices!r}, num_nodes={num_nodes} asks for {len(found) * num_nodes} processes, and "
+            "this version of levin runs one. "
             "Use devices=1, num_nodes=1."
         )
     return found
 
 
 _REMOVED_STRATEGIES = {
-    "dp": "ddp", "ddp2": "ddp", "ddp_sharded": "fsdp", "ddp_sharded_spawn": "fsdp", "ddp_fully_sharded": "fsdp", "fsdp_native": "fsdp",
+    "dp": "ddp", "ddp2": "ddp", "ddp_sharded": "fsdp", "ddp_sharded_spawn": "fsdp", "ddp_fully_sharded":
+    "fsdp", "fsdp_native": "fsdp",
     "horovod": "ddp", "bagua": "ddp", "hivemind": "ddp", "colossalai": "fsdp",
 }  # fmt: skip
 
@@ -149,14 +171,21 @@ def choose_strategy(
     if strategy in ("auto", "single_device"):
         return SingleDeviceStrategy(devices[0], accelerator=accelerator)
     if strategy in _REMOVED_STRATEGIES:
-        raise ValueError(f"strategy={strategy!r} was removed. Its place was taken by strategy={_REMOVED_STRATEGIES[strategy]!r}.")
-    if isinstance(strategy, str) and strategy.startswith(_PARALLEL_STRATEGIES):
+        raise ValueError(
+            f"strategy={strategy!r} was removed. Its place was taken by "
+            f"strategy={_REMOVED_STRATEGIES[strategy]!r}."
+        )
+    if strategy.startswith(_PARALLEL_STRATEGIES):
         raise MisconfigurationException(
-            f"strategy={strategy!r} needs several processes, and this version of levin runs one. Use strategy='auto'."
+            f"strategy={strategy!r} needs several processes, and this version of levin runs one. Use "
+            "strategy='auto'."
         )
     near = difflib.get_close_matches(str(strategy), ["auto", "single_device"], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"strategy={strategy!r} is not known.{hint} Known: 'auto', 'single_device', or an instance of levin.strategies.Strategy.")
+    raise ValueError(
+        f"strategy={strategy!r} is not known.{hint} Known: 'auto', 'single_device', or an instance of "
+        "levin.strategies.Strategy."
+    )
 
 
 def assemble(

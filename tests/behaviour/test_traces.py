@@ -20,11 +20,38 @@ from scenarios import SCENARIOS, trace  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")  # the programs do odd things; the order is what counts here
 
 
-# Lightning starts the data of an interrupted epoch over, levin goes on with the next batch.
-RESUMED_WITHIN_AN_EPOCH = {
-    "resume_in_the_middle_of_an_epoch",
-    "resume_after_a_validation_in_the_middle_of_an_epoch",
-    "resume_after_the_validation_of_the_last_batch",
+def without_reads(calls):
+    """Leave out when which rows were read.
+
+    levin resumes the data of an interrupted epoch, where Lightning starts it over. Of data without a length
+    levin reads ahead only once the loop is there, and always, to know which batch is the last.
+    """
+    return [call for call in calls if not (call.startswith("data.") and call.endswith("]"))]
+
+
+def without_reads_and_saves(calls):
+    """Leave out what saves a checkpoint, too: Lightning saves once more at the step that it resumed from."""
+    saving = ("state_dict", "on_save_checkpoint", "after_save_checkpoint")
+    return [call for call in without_reads(calls) if not call.split(" ")[0].endswith(saving)]
+
+
+def without_epoch_of_sanity_check(calls):
+    """Leave out `current_epoch` before training.
+
+    levin counts on at once from the checkpoint's epoch, Lightning after the sanity check.
+    """
+    start = next(i for i, call in enumerate(calls) if call.startswith("callback.on_train_start"))
+    return [call.replace("| e0 ", "| ").replace("| e1 ", "| ") for call in calls[:start]] + calls[start:]
+
+
+# Where levin differs on purpose: what is left out before the traces are compared.
+ON_PURPOSE = {
+    "loader_of_unknown_length": without_reads,
+    "loader_of_unknown_length_limited": without_reads,
+    "resume_after_an_epoch": without_epoch_of_sanity_check,
+    "resume_in_the_middle_of_an_epoch": without_reads,
+    "resume_after_a_validation_in_the_middle_of_an_epoch": without_reads,
+    "resume_after_the_validation_of_the_last_batch": without_reads_and_saves,
 }
 
 
@@ -32,14 +59,8 @@ RESUMED_WITHIN_AN_EPOCH = {
 def test_user_code_is_called_as_lightning_calls_it(name, tmp_path):
     expected = json.loads((PARITY / "traces" / f"{name}.json").read_text())
     calls = trace(name, levin, str(tmp_path))
-    if name in RESUMED_WITHIN_AN_EPOCH:
-        expected, calls = without_reads(expected), without_reads(calls)
-    assert calls == expected
-
-
-def without_reads(calls):
-    """Return the calls without those that say which training rows were read."""
-    return [call for call in calls if not call.startswith("data.train[")]
+    leave_out = ON_PURPOSE.get(name, list)
+    assert leave_out(calls) == leave_out(expected)
 
 
 def test_a_resumed_epoch_goes_on_with_the_next_batch(tmp_path):

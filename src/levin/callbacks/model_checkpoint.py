@@ -522,8 +522,8 @@ class ModelCheckpoint(Checkpoint):
 
     def _warn_about_files(self, trainer: Trainer) -> None:
         folder = str(self.dirpath)
-        resumed = os.path.abspath(trainer.ckpt_path) if trainer.ckpt_path else ""
-        goes_on = os.path.dirname(resumed) == os.path.abspath(folder)
+        ours = (self.best_model_path, self.last_model_path, os.path.abspath(trainer.ckpt_path or ""))
+        goes_on = any(path.startswith(folder + os.sep) for path in ours)
         if not goes_on and paths.is_dir(folder) and paths.listdir(folder):
             rank_zero_warn(
                 f"The folder {folder} is not empty. What is there stays; a new file gets another name if "

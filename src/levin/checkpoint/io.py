@@ -253,16 +253,13 @@ def _check_is_file(path: str) -> None:
         )
     if exists(path):
         return
-    with contextlib.suppress(OSError):
+    try:
         names = [name for name in listdir(parent(path)) if not name.startswith(".")]
-        near = get_close_matches(os.path.basename(path), names, n=1, cutoff=0.0)
-        known = (
-            f"Did you mean {near[0]!r}? The folder holds: {', '.join(names[:10])}."
-            if near
-            else "It is empty."
-        )
-        raise FileNotFoundError(f"There is no checkpoint {path}. Its folder is there. {known}")
-    raise FileNotFoundError(f"There is no checkpoint {path}, nor the folder that it would lie in.")
+    except OSError:
+        raise FileNotFoundError(f"There is no checkpoint {path}, nor the folder for it.") from None
+    near = get_close_matches(os.path.basename(path), names, n=1, cutoff=0.0)
+    known = f"has {', '.join(names[:10])}. Did you mean {near[0]!r}?" if near else "is empty."
+    raise FileNotFoundError(f"There is no checkpoint {path}. Its folder {known}")
 
 
 def _downloaded(url: str) -> str:
@@ -467,20 +464,20 @@ def _as_tensor_or_number(value: Any, path: str) -> Any:
     if isinstance(value, Tensor) and not isinstance(value, _UNINITIALIZED):
         with contextlib.suppress(RuntimeError, TypeError):
             return value.as_subclass(Tensor)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
+    numpy = sys.modules.get("numpy")  # who has an array has imported it
+    if numpy is not None and isinstance(value, numpy.generic) and type(value.item()) is not type(value):
+        return _plain(value.item(), path)
+    if numpy is not None and isinstance(value, numpy.ndarray):
         with contextlib.suppress(TypeError):
-            return _from_numpy(value, path)
+            return _from_numpy(value)
     raise TypeError(_refusal(value, path))
 
 
-def _from_numpy(value: Any, path: str) -> Any:
-    if value.ndim == 0 and not hasattr(value, "__len__"):
-        return _plain(value.item(), path)
+def _from_numpy(array: Any) -> Tensor:
     # torch takes neither read-only memory nor steps backwards
-    if not value.flags.writeable or any(stride < 0 for stride in value.strides):
-        value = value.copy()
-    return torch.from_numpy(value)
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    return torch.from_numpy(array)
 
 
 def _refusal(value: Any, path: str) -> str:

@@ -28,7 +28,7 @@ from levin.utils.imports import require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Batch = tuple[Tensor, Tensor]  # images of shape (batch, 1, 8, 8) in 0..1, labels of shape (batch,) in 0..9
+Batch = tuple[Tensor, ...]  # images of shape (batch, 1, 8, 8) in 0..1, labels of shape (batch,) in 0..9
 
 
 class Digits(L.LightningDataModule):
@@ -128,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"levin demo: {error}", file=sys.stderr)
         return 1
 
+    torch.set_num_threads(1)  # more would only get in each other's way: the network is small
     L.seed_everything(options.seed)
     logger = CSVLogger(options.out, name="")
     run = Path(logger.log_dir)
@@ -149,17 +150,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of ``levin demo``."""
-    parser = argparse.ArgumentParser(
-        prog="levin demo", description="Train a small network on handwritten digits."
-    )
+    parser = argparse.ArgumentParser("levin demo", description="Train a small network on handwritten digits.")
     parser.add_argument(
-        "--out", type=Path, default=Path("levin_demo"), help="where to write (default: levin_demo)"
+        "--out", type=Path, default=Path("levin_demo"), help="the folder to write to (levin_demo)"
     )
-    parser.add_argument(
-        "--epochs", type=int, default=10, help="how often to go over the images (default: 10)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="the seed of all random numbers (default: 0)")
-    return parser.parse_args(arguments)
+    parser.add_argument("--epochs", type=int, default=10, help="how often to go over the images (10)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of all random numbers (0)")
+    options = parser.parse_args(arguments)
+    if options.epochs < 1:
+        parser.error(f"--epochs {options.epochs}: there must be one or more")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out}: that is a file; name a folder, which need not be there yet")
+    return options
 
 
 def read_curves(metrics: Path) -> dict[str, list[tuple[float, float]]]:

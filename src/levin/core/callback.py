@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from levin.core.hooks import CallbackHooks, CheckpointHooks, ModelHooks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from levin.core.module import LightningModule
     from levin.trainer.trainer import Trainer
 
@@ -20,12 +21,10 @@ R = TypeVar("R")
 def listener(
     method: Callable[Concatenate[Any, P], R],
 ) -> Callable[Concatenate[Any, Trainer, LightningModule, P], R]:
-    """The callback's form of a module's hook: the same, with the trainer and the module before its arguments."""
+    """The callback's form of a module's hook: the trainer and the module come before its arguments."""
 
     @functools.wraps(method)
-    def do_nothing(
-        self: Any, trainer: Trainer, pl_module: LightningModule, /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
+    def do_nothing(self: Any, _: Trainer, __: LightningModule, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return method(self, *args, **kwargs)
 
     first, *rest = inspect.signature(method).parameters.values()
@@ -41,14 +40,15 @@ def listener(
 class Callback:
     """Override the hooks you need; the others are never called.
 
-    Each hook gets the trainer and the module before its own arguments, and runs before the module's hook of the same name.
-    A callback changes a run through the trainer's public attributes (``trainer.should_stop = True``) and may call
-    ``self.log`` wherever the module may.
+    Each hook gets the trainer and the module before its own arguments, and runs before the module's hook of
+    the same name. A callback changes a run through the trainer's public attributes (``trainer.should_stop =
+    True``) and may call ``self.log`` wherever the module may.
 
     Attributes:
-        order: Callbacks run in the order of this number, then in the order in which they were given. Those that search
-            for settings have -10, checkpoints 100, all others 0.
-        monitors: Whether `on_train_epoch_end` waits until the module's has run, so that it sees what was logged there.
+        order: Callbacks run in the order of this number, then in the order in which they were given. Those
+            that search for settings have -10, checkpoints 100, all others 0.
+        monitors: Whether `on_train_epoch_end` waits until the module's has run, so that it sees what was
+            logged there.
     """
 
     order: int = 0
@@ -114,7 +114,10 @@ class Callback:
 
 
 class Checkpoint(Callback):
-    """The base of callbacks that write checkpoints: they run after all others, and their presence replaces the default one."""
+    """The base of callbacks that write checkpoints.
+
+    They run after all others, and where there is one, there is no default `ModelCheckpoint`.
+    """
 
     order = 100
     monitors = True

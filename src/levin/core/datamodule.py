@@ -38,7 +38,8 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
         name: A name for it, if it has one.
         trainer: The trainer whose run it takes part in.
         prepare_data_per_node: Whether `prepare_data` runs on each node, or once in all.
-        allow_zero_length_dataloader_with_multiple_devices: Whether a process may have no batches while others have some.
+        allow_zero_length_dataloader_with_multiple_devices: Whether a process may have no batches while others
+            have some.
     """
 
     name: str | None = None
@@ -89,7 +90,8 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
             predict_dataset: A dataset, or a sequence of them.
             batch_size: Samples in a batch, for all of them.
             num_workers: Worker processes of each loader.
-            **datamodule_kwargs: Arguments of ``__init__``; it gets ``batch_size`` and ``num_workers``, too, if it takes them.
+            **datamodule_kwargs: Arguments of ``__init__``; it gets ``batch_size`` and ``num_workers``, too,
+                if it takes them.
         """
 
         def loaders(dataset: Any, *, shuffle: bool = False) -> Any:
@@ -113,7 +115,9 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
         given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}
         for kind, dataset in given.items():
             if dataset is not None:
-                setattr(datamodule, f"{kind}_dataloader", _loader_hook(loaders, dataset, shuffle=kind == "train"))
+                setattr(
+                    datamodule, f"{kind}_dataloader", _loader_hook(loaders, dataset, shuffle=kind == "train")
+                )
         return datamodule
 
     @class_only
@@ -131,16 +135,20 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
             checkpoint_path: A path, a URL or an open file.
             map_location: Where tensors go, as for `torch.load`.
             hparams_file: A .yaml or .csv file with hyper-parameters, for checkpoints that hold none.
-            weights_only: False allows arbitrary pickled objects, and with them arbitrary code: only for files you trust.
+            weights_only: False allows arbitrary pickled objects, and with them arbitrary code: only for files
+                you trust.
             **kwargs: Arguments of ``__init__`` that replace the checkpoint's.
         """
-        return load_datamodule_from_checkpoint(cls, checkpoint_path, map_location, hparams_file, weights_only, **kwargs)
+        return load_datamodule_from_checkpoint(
+            cls, checkpoint_path, map_location, hparams_file, weights_only, **kwargs
+        )
 
     def __str__(self) -> str:
         """The loaders and the sizes of their datasets, as far as they are known."""
         kinds = {"Train": "train", "Validation": "val", "Test": "test", "Predict": "predict"}
         return "\n".join(
-            f"{{{title} dataloader: {_describe(getattr(self, f'{kind}_dataloader'))}}}" for title, kind in kinds.items()
+            f"{{{title} dataloader: {_describe(getattr(self, f'{kind}_dataloader'))}}}"
+            for title, kind in kinds.items()
         )
 
 
@@ -151,7 +159,11 @@ def _loader_hook(loaders: Callable[..., Any], dataset: Any, *, shuffle: bool) ->
 def _describe(hook: Callable[[], Any]) -> str:
     try:
         found = hook()
-    except (MisconfigurationException, AttributeError, NotImplementedError):  # before `setup` there may be no data yet
+    except (
+        MisconfigurationException,
+        AttributeError,
+        NotImplementedError,
+    ):  # before `setup` there may be no data yet
         return "None"
     if found is None:
         return "None"

@@ -1,8 +1,9 @@
 """Every hook, its arguments and when it runs, said once.
 
-A hook is a method that levin calls at a fixed place in a run. The classes below hold the do-nothing versions; `LightningModule`
-and `LightningDataModule` inherit them, `Callback` gets each shared one through `listener`, with the trainer and the module put in
-front of its arguments. A hook that nobody overrides is never called (see `levin.trainer.dispatch`).
+A hook is a method that levin calls at a fixed place in a run. The classes below hold the do-nothing versions;
+`LightningModule` and `LightningDataModule` inherit them, `Callback` gets each shared one through `listener`,
+with the trainer and the module put in front of its arguments. A hook that nobody overrides is never called
+(see `levin.trainer.dispatch`).
 
 `HOOKS` lists them in the order of their definition; documentation and checks are derived from it.
 """
@@ -24,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class LogRule(Enum):
-    """What `self.log` may do in a hook: its defaults for (on_step, on_epoch), and whether they may be changed."""
+    """What `self.log` may do in a hook: its defaults of on_step and on_epoch, and whether they are fixed."""
 
     STEP = (True, False, True)  # around a training batch: the value of this step
     BATCH = (False, True, True)  # around an evaluation batch: the mean over the run
@@ -76,7 +77,7 @@ class ModelHooks:
 
     @hook()
     def setup(self, stage: str) -> None:
-        """Build what depends on the data; on every process, at the start of each fit, validate, test and predict."""
+        """Build what depends on the data: on every process, when a fit, validate, test or predict begins."""
 
     @hook()
     def on_fit_start(self) -> None:
@@ -104,22 +105,26 @@ class ModelHooks:
 
     @hook(log=LogRule.STEP)
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        """Called before each training batch, which is on the device already. A module's -1 skips the rest of the epoch."""
+        """Called before each training batch, once it is on the device.
+
+        Returns:
+            A module may return -1 to skip the rest of the epoch.
+        """
 
     @hook(log=LogRule.STEP)
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Called after each training batch.
 
         Args:
-            outputs: A dict: "loss" (detached, divided by ``accumulate_grad_batches``) and whatever else `training_step`
-                returned; empty when it returned None.
+            outputs: A dict: "loss" (detached, divided by ``accumulate_grad_batches``) and whatever else
+                `training_step` returned; empty when it returned None.
             batch: The batch.
             batch_idx: Its number in this epoch.
         """
 
     @hook(log=LogRule.STEP)
     def on_before_zero_grad(self, optimizer: Optimizer) -> None:
-        """Called before the gradients are cleared: in `training_step`'s closure, after forward and before backward."""
+        """Called before the gradients are cleared: after `training_step`, and before `backward`."""
 
     @hook(log=LogRule.STEP)
     def on_before_backward(self, loss: Tensor) -> None:
@@ -187,7 +192,9 @@ class ModelHooks:
         """Called before each validation batch."""
 
     @hook(log=LogRule.BATCH)
-    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_validation_batch_end(
+        self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Called after each validation batch, with what `validation_step` returned."""
 
     @hook(log=LogRule.EPOCH)
@@ -240,7 +247,7 @@ class ModelHooks:
 
     @hook()
     def teardown(self, stage: str) -> None:
-        """Put away what `setup` built; on every process, at the end of each fit, validate, test and predict."""
+        """Put away what `setup` built: on every process, when a fit, validate, test or predict ends."""
 
 
 class CheckpointHooks:
@@ -317,19 +324,14 @@ def _specs(*owners: type) -> tuple[HookSpec, ...]:
 HOOKS = _specs(ModelHooks, CheckpointHooks, CallbackHooks, DataHooks)
 """Every hook, in the order of its definition."""
 
-LOG_RULES: dict[str, LogRule | None] = {spec.name: spec.log for spec in HOOKS} | {
-    name: LogRule.STEP
-    for name in (
-        "training_step",
-        "backward",
-        "optimizer_step",
-        "optimizer_zero_grad",
-        "configure_gradient_clipping",
-        "clip_gradients",
-    )
+_STEPS = ("training_step", "backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
+
+LOG_RULES: dict[str, LogRule | None] = {
+    **{spec.name: spec.log for spec in HOOKS},
+    **dict.fromkeys(_STEPS, LogRule.STEP),
+    **dict.fromkeys(("validation_step", "test_step"), LogRule.BATCH),
 }
 """What `self.log` may do, for each place that a user's code can run at."""
-LOG_RULES |= {"validation_step": LogRule.BATCH, "test_step": LogRule.BATCH}
 
 REMOVED_HOOKS = {
     "training_epoch_end": "on_train_epoch_end",

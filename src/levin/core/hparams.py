@@ -108,6 +108,11 @@ class HyperparametersMixin:
             self._hparams = AttributeDict()
         return self._hparams
 
+    @hparams.setter
+    def hparams(self, values: Any) -> None:
+        self._hparams = None
+        self.save_hyperparameters(values)
+
     @property
     def hparams_initial(self) -> Any:
         """A copy of the hyper-parameters as they were when they were last saved."""

@@ -1,7 +1,8 @@
 """What `self.log` keeps, and how it is read.
 
-Writing happens in every step and is a dictionary hit; reading is rare, and pays. Nothing here waits for the device until somebody
-asks for a number: the loggers at their interval, a progress bar when it draws, a callback that looks.
+Writing happens in every step and is a dictionary hit; reading is rare, and pays. Nothing here waits for the
+device until somebody asks for a number: the loggers at their interval, a progress bar when it draws, a
+callback that looks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Reduction(Enum):
         if (isinstance(fx, str) and word in _REDUCTIONS) or fx in _REDUCING_FUNCTIONS:
             return _REDUCTIONS[word]
         raise MisconfigurationException(
-            f"self.log(reduce_fx={fx!r}) is not possible. Use one of 'mean', 'sum', 'min', 'max' (or torch.mean, torch.sum, "
+            f"self.log(reduce_fx={fx!r}) is not possible. Use one of 'mean', 'sum', 'min', 'max' (or "
+            "torch.mean, torch.sum, "
             "torch.min, torch.max); for anything else log a torchmetrics.Metric."
         )
 
@@ -65,7 +67,7 @@ class LogOptions:
 
 
 class Entry:
-    """One name logged in one hook: what it means, settled at the first call, and what was seen since the epoch began.
+    """One name logged in one hook: what it means, settled at the first call, and what came since then.
 
     Args:
         name: The name without any suffix, but with that of its dataloader.
@@ -76,12 +78,18 @@ class Entry:
     """
 
     __slots__ = (
-        "adds", "bare_name", "dataloader_idx", "epoch_name", "keeps_graph", "last", "logger", "metric", "on_epoch", "on_step",
+        "adds", "bare_name", "dataloader_idx", "epoch_name", "keeps_graph", "last", "logger", "metric",
+        "on_epoch", "on_step",
         "options", "prog_bar", "reduction", "step_name", "total", "weight", "weighted",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, options: tuple[Any, ...], settings: LogOptions, rule: LogRule, dataloader_idx: int | None
+        self,
+        name: str,
+        options: tuple[Any, ...],
+        settings: LogOptions,
+        rule: LogRule,
+        dataloader_idx: int | None,
     ) -> None:
         self.options = options
         self.dataloader_idx = dataloader_idx
@@ -125,7 +133,7 @@ class Entry:
             self._accumulate(value, weight)
 
     def _accumulate(self, value: Any, weight: int) -> None:
-        """Sums are kept in float64: an epoch of float32 additions loses digits, one of bfloat16 all of them."""
+        """Sums are kept in float64: an epoch of float32 additions loses digits, of bfloat16 all of them."""
         term = value.detach().to(_wide_dtype(value)) if isinstance(value, Tensor) else value
         if self.weighted:
             term = term * weight
@@ -164,7 +172,8 @@ def _scalar(name: str, value: Any) -> Any:
     if isinstance(value, (int, float)):
         return value
     raise ValueError(
-        f"The metric logged as {name!r} computes {value!r}, which is no single number. Log a metric with one value, or log each value "
+        f"The metric logged as {name!r} computes {value!r}, which is no single number. Log a metric with one "
+        "value, or log each value "
         "of `metric.compute()` under its own name and call `metric.reset()` yourself."
     )
 
@@ -177,8 +186,9 @@ def _forward_value(metric: Any) -> Any:
 class Metrics:
     """All values that were logged in a run.
 
-    The loops say where they are (`scope`, `batch`, `dataloader_idx`, and the methods that start and end things), `self.log`
-    calls `log`, everyone else reads `callback_metrics`, `logged_metrics` and `progress_bar_metrics`.
+    The loops say where they are (`scope`, `batch`, `dataloader_idx`, and the methods that start and end
+    things), `self.log` calls `log`, everyone else reads `callback_metrics`, `logged_metrics` and
+    `progress_bar_metrics`.
 
     Attributes:
         scope: The hook that runs now.
@@ -205,7 +215,7 @@ class Metrics:
         self._logged: dict[str, Any] = {}
         self._progress_bar: dict[str, Any] = {}
         if not enabled:
-            self.log = _ignore  # type: ignore[method-assign]  # chosen once, so that nothing is asked in each step
+            self.log = _ignore  # type: ignore[method-assign, assignment]  # chosen once, so that nothing is asked in each step
 
     # ------------------------------------------------------------------ writing
 
@@ -222,7 +232,7 @@ class Metrics:
         if entry is None or entry.options != options or (isinstance(value, Tensor) and value.numel() != 1):
             entry = self._declare(name, value, options)
         if batch_size is None:
-            if entry.weighted and self._sized_batch is not self.batch:
+            if entry.weighted and (self._sized_batch is not self.batch or self.batch is None):
                 self._batch_size = batch_size_of(self.batch)
                 self._sized_batch = self.batch
             batch_size = self._batch_size
@@ -236,12 +246,14 @@ class Metrics:
         _check_value(name, value)
         if (self.scope, name, self.dataloader_idx) in self._entries:
             raise MisconfigurationException(
-                f"self.log({name!r}) was called twice in `{self.scope}` with different arguments. One name has one meaning: give "
+                f"self.log({name!r}) was called twice in `{self.scope}` with different arguments. One name "
+                "has one meaning: give "
                 "both calls the same arguments, or log under two names."
             )
         if settings.add_dataloader_idx and "/dataloader_idx_" in name:
             raise MisconfigurationException(
-                f"self.log({name!r}): the suffix '/dataloader_idx_N' is added by levin where several dataloaders are evaluated. "
+                f"self.log({name!r}): the suffix '/dataloader_idx_N' is added by levin where several "
+                "dataloaders are evaluated. "
                 "Leave it out, or pass add_dataloader_idx=False."
             )
         index = self.dataloader_idx if settings.add_dataloader_idx else None
@@ -257,23 +269,29 @@ class Metrics:
     def _rule(self, name: str) -> LogRule:
         if self.scope not in LOG_RULES:
             where = f"`{self.scope}`, which is no hook of levin" if self.scope else "no hook"
-            raise MisconfigurationException(f"self.log({name!r}) was called in {where}. Call it in a step or a hook.")
+            raise MisconfigurationException(
+                f"self.log({name!r}) was called in {where}. Call it in a step or a hook."
+            )
         rule = LOG_RULES[self.scope]
         if rule is None:
             raise MisconfigurationException(
-                f"self.log({name!r}) can't be used in `{self.scope}`: there is no step or epoch that the value could belong to. "
-                "Log in a `*_step`, `on_*_batch_*` or `on_*_epoch_*` hook, or write to `self.logger` yourself."
+                f"self.log({name!r}) can't be used in `{self.scope}`: there is no step or epoch that the "
+                "value could belong to. "
+                "Log in a `*_step`, `on_*_batch_*` or `on_*_epoch_*` hook, or write to `self.logger` "
+                "yourself."
             )
         return rule
 
     def _check_timing(self, name: str, entry: Entry, rule: LogRule) -> None:
         if not entry.on_step and not entry.on_epoch:
             raise MisconfigurationException(
-                f"self.log({name!r}, on_step=False, on_epoch=False) would log nothing. Set one of them to True."
+                f"self.log({name!r}, on_step=False, on_epoch=False) would log nothing. Set one of them to "
+                "True."
             )
         if not rule.is_free and (entry.on_step or not entry.on_epoch):
             raise MisconfigurationException(
-                f"self.log({name!r}, on_step={entry.on_step}, on_epoch={entry.on_epoch}) in `{self.scope}`: this hook runs once "
+                f"self.log({name!r}, on_step={entry.on_step}, on_epoch={entry.on_epoch}) in `{self.scope}`: "
+                "this hook runs once "
                 "an epoch, so that only on_step=False, on_epoch=True (its default) has a meaning."
             )
 
@@ -282,20 +300,25 @@ class Metrics:
         for scope, other, index in self._entries:
             if (scope, other) == (self.scope, name) and index != self.dataloader_idx:
                 raise MisconfigurationException(
-                    f"self.log({name!r}, add_dataloader_idx=False) was called twice with different arguments: for dataloader "
-                    f"{index} and for {self.dataloader_idx}. Log the name for one dataloader only, or let levin add the suffix."
+                    f"self.log({name!r}, add_dataloader_idx=False) was called twice with different "
+                    "arguments: for dataloader "
+                    f"{index} and for {self.dataloader_idx}. Log the name for one dataloader only, or let "
+                    "levin add the suffix."
                 )
 
     def _attach_metric(self, name: str, entry: Entry, metric: Any, attribute: str | None) -> None:
         known = dict(self._module.named_modules()) if self._module is not None else {}
         if attribute is None and not any(metric is module for module in known.values()):
             raise MisconfigurationException(
-                f"self.log({name!r}): the {type(metric).__name__} is not an attribute of your module, so that it would be neither "
-                "moved to the device nor saved. Assign it in `__init__` (self.acc = ...), or pass metric_attribute='acc'."
+                f"self.log({name!r}): the {type(metric).__name__} is not an attribute of your module, so "
+                "that it would be neither "
+                "moved to the device nor saved. Assign it in `__init__` (self.acc = ...), or pass "
+                "metric_attribute='acc'."
             )
         if attribute is not None and known and attribute not in known:
             raise MisconfigurationException(
-                f"self.log({name!r}, metric_attribute={attribute!r}): the module has no such attribute. It has: {sorted(known)[1:]}."
+                f"self.log({name!r}, metric_attribute={attribute!r}): the module has no such attribute. It "
+                f"has: {sorted(known)[1:]}."
             )
         entry.metric = metric
         entry.weighted = False
@@ -360,7 +383,7 @@ class Metrics:
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
-        """The newest value of each name logged with ``prog_bar=True``, as numbers: one transfer for all of them."""
+        """The newest value of each name logged with ``prog_bar=True``, as numbers: one transfer for all."""
         self.publish_fresh()
         self._progress_bar.update(to_numbers(self._progress_bar))
         return self._progress_bar
@@ -383,7 +406,7 @@ class Metrics:
                 self._progress_bar[name] = value
 
     def _current(self) -> Iterator[tuple[Entry, str, Any]]:
-        """Each entry of the loader at hand with its name and value: of this step, or of the epoch if the batches are done."""
+        """Each entry of the loader at hand, name and value: of the step, or of the epoch once it is over."""
         for (_, _, index), entry in self._entries.items():
             if index != self.dataloader_idx:
                 continue
@@ -399,7 +422,9 @@ class Metrics:
     def _as_tensor(self, value: Any) -> Tensor:
         if isinstance(value, Tensor):
             return value
-        return torch.tensor(value, dtype=torch.get_default_dtype(), device=getattr(self._module, "device", None))
+        return torch.tensor(
+            value, dtype=torch.get_default_dtype(), device=getattr(self._module, "device", None)
+        )
 
     def loggable(self) -> dict[str, Any]:
         """What loggers get of the step or epoch at hand."""
@@ -450,7 +475,8 @@ def _check_value(name: str, value: Any) -> None:
         given = f"a {type(value).__name__}"
     hint = " Use self.log_dict for a dict." if isinstance(value, Mapping) else ""
     raise ValueError(
-        f"self.log({name!r}, ...) got {given}. It takes a number, a tensor of one element, or a torchmetrics.Metric.{hint}"
+        f"self.log({name!r}, ...) got {given}. It takes a number, a tensor of one element, or a "
+        f"torchmetrics.Metric.{hint}"
     )
 
 
@@ -462,6 +488,8 @@ def batch_size_of(batch: Any) -> int:
     Raises:
         MisconfigurationException: If there is nothing to take it from.
     """
+    if batch is None:  # before the first batch: the value stands for itself
+        return 1
     sizes: list[int] = []
     pending = [batch]
     while pending:
@@ -478,12 +506,14 @@ def batch_size_of(batch: Any) -> int:
             pending.extend(getattr(item, field.name) for field in reversed(fields(item)))
     if not sizes:
         raise MisconfigurationException(
-            f"The batch size can't be told from a batch of type {type(batch).__name__}: it holds no tensor. Pass it: "
+            f"The batch size can't be told from a batch of type {type(batch).__name__}: it holds no tensor. "
+            "Pass it: "
             "self.log(..., batch_size=...)."
         )
     if len(set(sizes)) > 1:
         rank_zero_warn(
-            f"The batch holds tensors of different lengths {sorted(set(sizes))}, and {sizes[0]} (the first one's) is taken as its size "
+            f"The batch holds tensors of different lengths {sorted(set(sizes))}, and {sizes[0]} (the first "
+            "one's) is taken as its size "
             "to weight logged values with. If that is wrong, say it: self.log(..., batch_size=...)."
         )
     return sizes[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -18,7 +17,7 @@ from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch.optim import Optimizer
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMixin, nn.Module):
-    """A model with its training: write `training_step` and `configure_optimizers`, and the others that you need.
+    """A model with its training: write `training_step`, `configure_optimizers`, and what else you need.
 
     Example:
         >>> import levin as L, torch
@@ -50,7 +49,8 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
 
     Attributes:
         prepare_data_per_node: Whether `prepare_data` runs on each node, or once in all.
-        allow_zero_length_dataloader_with_multiple_devices: Whether a process may have no batches while others have some.
+        allow_zero_length_dataloader_with_multiple_devices: Whether a process may have no batches while others
+            have some.
     """
 
     CHECKPOINT_HYPER_PARAMS_KEY = "hyper_parameters"
@@ -59,8 +59,10 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
 
     # torch.jit.script would evaluate these, and they need a trainer
     __jit_unused_properties__ = [  # noqa: RUF012  # torch reads it from the class
-        "example_input_array", "on_gpu", "current_epoch", "global_step", "global_rank", "local_rank", "logger", "loggers",
-        "automatic_optimization", "strict_loading", "trainer", "fabric", "device_mesh", "device", "dtype", "hparams",
+        "example_input_array", "on_gpu", "current_epoch", "global_step", "global_rank", "local_rank",
+        "logger", "loggers",
+        "automatic_optimization", "strict_loading", "trainer", "fabric", "device_mesh", "device", "dtype",
+        "hparams",
         "hparams_initial",
     ]  # fmt: skip
 
@@ -72,7 +74,8 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         self._automatic_optimization = True
         self._strict_loading: bool | None = None
         self._example_input_array: Any = None
-        # goes wherever the parameters are sent, so that a module without parameters knows its device and dtype
+        # goes wherever the parameters are sent, so that a module without parameters knows its device and
+        # dtype
         self._placement = torch.empty(0)
 
     # ------------------------------------------------------------------ write these
@@ -95,11 +98,11 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         return None
 
     def validation_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Evaluate a validation batch: ``(batch, batch_idx)``, and ``dataloader_idx`` if there are several loaders."""
+        """Evaluate a batch: ``(batch, batch_idx)``, and ``dataloader_idx`` if there are several loaders."""
         return None
 
     def test_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Evaluate a test batch: ``(batch, batch_idx)``, and ``dataloader_idx`` if there are several loaders."""
+        """Test on a batch: ``(batch, batch_idx)``, and ``dataloader_idx`` if there are several loaders."""
         return None
 
     def predict_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -115,9 +118,10 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         """Choose optimizers and learning-rate schedulers.
 
         Returns:
-            One of: an optimizer; a list or tuple of them (manual optimization); ``([optimizers], [schedulers])``; a dict with
-            "optimizer" and, if wanted, "lr_scheduler" and "monitor"; a list of such dicts; None for no optimizer. A scheduler may
-            be given as a dict with "scheduler" and "interval" ("epoch" or "step"), "frequency", "monitor", "strict", "name".
+            One of: an optimizer; a list or tuple of them (manual optimization); ``([optimizers],
+            [schedulers])``; a dict with "optimizer" and, if wanted, "lr_scheduler" and "monitor"; a list of
+            such dicts; None for no optimizer. A scheduler may be given as a dict with "scheduler" and
+            "interval" ("epoch" or "step"), "frequency", "monitor", "strict", "name".
         """
         rank_zero_warn(f"`{type(self).__name__}.configure_optimizers` is not defined: nothing is trained.")
         return None
@@ -129,10 +133,12 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
     def configure_model(self) -> None:
         """Build large layers here: on the right device and in the right precision from the start.
 
-        It is called for each fit, validate, test and predict, so that it must leave layers alone which it built before.
+        It is called for each fit, validate, test and predict, so that it must leave layers alone which it
+        built before.
         """
 
-    # ------------------------------------------------------------------ override these to change how a step works
+    # ------------------------------------------------------------------ override these to change how a step
+    # works
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute the gradients.
@@ -142,10 +148,14 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             *args: What was given to `manual_backward`.
             **kwargs: What was given to `manual_backward`.
         """
-        loss.backward(*args, **kwargs)
+        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch's
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Callable[[], Any] | None = None
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Step the optimizer; who overrides it must hand the closure on, for it computes loss and gradients.
 
@@ -155,7 +165,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             optimizer: The optimizer, as `optimizers()` gives it.
             optimizer_closure: Runs `training_step`, clears the gradients and runs `backward`.
         """
-        optimizer.step(closure=optimizer_closure)  # type: ignore[arg-type]  # torch takes Callable[[], float], closures return tensors
+        optimizer.step(closure=optimizer_closure)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Clear the gradients."""
@@ -214,18 +224,23 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             prog_bar: Whether the progress bar shows it.
             logger: Whether loggers get it; None means yes.
             on_step: Whether the value of each step is logged; by default in training steps.
-            on_epoch: Whether the epoch's value is logged; by default everywhere else. With both, ``name_step`` and ``name_epoch``.
-            reduce_fx: How the epoch's value comes from the steps': "mean" (weighted by batch size), "sum", "min" or "max".
+            on_epoch: Whether the epoch's value is logged; by default everywhere else. With both,
+                ``name_step`` and ``name_epoch``.
+            reduce_fx: How the epoch's value comes from the steps': "mean" (weighted by batch size), "sum",
+                "min" or "max".
             enable_graph: Whether the value stays attached to the graph.
             sync_dist: Whether the epoch's value is taken over all processes.
             sync_dist_group: The process group for that.
-            add_dataloader_idx: Whether ``/dataloader_idx_N`` is added where several dataloaders are evaluated.
-            batch_size: The weight in the epoch's mean; by default the first dimension of the batch's first tensor.
+            add_dataloader_idx: Whether ``/dataloader_idx_N`` is added where several dataloaders are
+                evaluated.
+            batch_size: The weight in the epoch's mean; by default the first dimension of the batch's first
+                tensor.
             metric_attribute: The attribute that holds the metric, if levin can't find it.
             rank_zero_only: Whether only the first process logs it.
 
         Raises:
-            MisconfigurationException: Where there is nothing to log for, or the arguments differ from the last call's.
+            MisconfigurationException: Where there is nothing to log for, or the arguments differ from the
+                last call's.
             ValueError: If the value is none of the above.
         """
         trainer = self._trainer
@@ -233,22 +248,21 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             rank_zero_warn(f"self.log({name!r}) was called with no run going on, and does nothing.")
             return
         options = (  # the fields of levin.core.metrics.LogOptions
-            prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group, add_dataloader_idx,
-            metric_attribute, rank_zero_only,
+            prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
+            add_dataloader_idx, metric_attribute, rank_zero_only,
         )  # fmt: skip
         trainer.metrics.log(name, value, options, batch_size)
 
-    def log_dict(self, dictionary: Mapping[str, Any], *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
+    def log_dict(self, dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         """Log several values at once.
 
         Args:
             dictionary: Name -> value; a torchmetrics.MetricCollection is one, too.
             *args: As for `log`, from ``prog_bar`` on.
-            batch_size: As for `log`.
             **kwargs: As for `log`.
         """
         for name, value in dictionary.items():
-            self.log(name, value, *args, batch_size=batch_size, **kwargs)
+            self.log(name, value, *args, **kwargs)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print on the first process only, above a progress bar if there is one."""
@@ -267,10 +281,9 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             RuntimeError: If there is none.
         """
         if self._trainer is None:
-            if torch.jit.is_scripting():
-                return None  # type: ignore[return-value]
             raise RuntimeError(
-                f"{type(self).__name__} is not attached to a `Trainer`: pass it to trainer.fit(model), or set what you need yourself."
+                f"{type(self).__name__} is not attached to a `Trainer`: pass it to trainer.fit(model), or "
+                "set what you need yourself."
             )
         return self._trainer
 
@@ -278,7 +291,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
     def trainer(self, trainer: Trainer | None) -> None:
         for module in self.modules():
             if isinstance(module, LightningModule):
-                module._trainer = trainer
+                module._trainer = trainer  # noqa: SLF001  # a module's own class
 
     @property
     def logger(self) -> Logger | None:
@@ -340,7 +353,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
 
     @property
     def example_input_array(self) -> Any:
-        """An input of `forward`: a tensor, a tuple of arguments or a dict of keyword arguments; the summary and exports use it."""
+        """An input of `forward` for summary and exports: a tensor, a tuple of arguments, a dict of them."""
         return self._example_input_array
 
     @example_input_array.setter
@@ -352,11 +365,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
     @property
     def device(self) -> torch.device:
         """The device of the module."""
-        device = self._placement.device
-        # "cuda" without a number is the current one, and users compare with tensors' devices
-        if device.type == "cuda" and device.index is None:
-            return torch.device("cuda", torch.cuda.current_device())
-        return device
+        return self._placement.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -374,7 +383,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What `to`, `cuda`, `half` and their kin come down to."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         self._placement = fn(self._placement)
         return self
 
@@ -386,7 +395,8 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         """The optimizers of this run: the one there is, or a list of several.
 
         Args:
-            use_pl_optimizer: Whether they are wrapped, so that precision, hooks and counters take part in `step`.
+            use_pl_optimizer: Whether they are wrapped, so that precision, hooks and counters take part in
+                `step`.
         """
         found: list[Any] = self.trainer.wrapped_optimizers if use_pl_optimizer else self.trainer.optimizers
         return found[0] if len(found) == 1 else found
@@ -404,7 +414,8 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         """
         if self.automatic_optimization:
             raise MisconfigurationException(
-                "`manual_backward` belongs to manual optimization. Set `self.automatic_optimization = False` in `__init__`, or just "
+                "`manual_backward` belongs to manual optimization. Set `self.automatic_optimization = False` "
+                "in `__init__`, or just "
                 "return the loss."
             )
         self.trainer.backward(loss, *args, **kwargs)
@@ -423,21 +434,32 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             gradient_clip_algorithm: "norm" (of all together, the default) or "value" (each one).
 
         Raises:
-            MisconfigurationException: If the algorithm is unknown, or both this call and the Trainer say, and differently.
+            MisconfigurationException: If the algorithm is unknown, or both this call and the Trainer say, and
+                differently.
         """
         trainer = self.trainer
         value = _agree("gradient_clip_val", gradient_clip_val, trainer.gradient_clip_val)
-        algorithm = _agree("gradient_clip_algorithm", gradient_clip_algorithm, trainer.gradient_clip_algorithm) or "norm"
+        algorithm = (
+            _agree("gradient_clip_algorithm", gradient_clip_algorithm, trainer.gradient_clip_algorithm)
+            or "norm"
+        )
         if algorithm not in ("norm", "value"):
-            raise MisconfigurationException(f"gradient_clip_algorithm={algorithm!r} is unknown. Use 'norm' or 'value'.")
+            raise MisconfigurationException(
+                f"gradient_clip_algorithm={algorithm!r} is unknown. Use 'norm' or 'value'."
+            )
         if value is not None:
+            precision = trainer.strategy.precision
+            if precision.scales:  # in manual optimization nobody has done it yet; twice does no harm
+                precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             trainer.strategy.clip_gradients(parameters, value, algorithm)
 
     def toggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
-        """Switch gradients off for the parameters that only other optimizers have, until `untoggle_optimizer`."""
+        """Switch gradients off for parameters that only other optimizers have; see `untoggle_optimizer`."""
         mine = {p for group in optimizer.param_groups for p in group["params"]}
-        others = {p for other in self.trainer.optimizers for group in other.param_groups for p in group["params"]} - mine
+        others = {
+            p for other in self.trainer.optimizers for group in other.param_groups for p in group["params"]
+        } - mine
         self._toggled = {p: p.requires_grad for p in others}
         for parameter in others:
             parameter.requires_grad = False
@@ -477,7 +499,8 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             sync_grads: Whether gradients flow back.
 
         Returns:
-            The same collection, each tensor with a new first dimension of the number of processes; unchanged in one process.
+            The same collection, each tensor with a new first dimension of the number of processes; unchanged
+            in one process.
         """
         return self.trainer.strategy.all_gather(data, group=group, sync_grads=sync_grads)
 
@@ -498,7 +521,8 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             map_location: Where tensors go, as for `torch.load`; by default where they were.
             hparams_file: A .yaml or .csv file with hyper-parameters, for checkpoints that hold none.
             strict: Whether the keys must agree; by default `strict_loading`.
-            weights_only: False allows arbitrary pickled objects, and with them arbitrary code: only for files you trust.
+            weights_only: False allows arbitrary pickled objects, and with them arbitrary code: only for files
+                you trust.
             **kwargs: Arguments of ``__init__`` that replace the checkpoint's.
 
         Returns:
@@ -522,4 +546,3 @@ def _agree(name: Literal["gradient_clip_val", "gradient_clip_algorithm"], here: 
             f"{name} is {here!r} in `clip_gradients` and {trainers!r} in the Trainer. Say it in one place."
         )
     return trainers if here is None else here
-

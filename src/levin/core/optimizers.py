@@ -1,4 +1,4 @@
-"""`configure_optimizers` -> optimizers and schedulers with settled meaning, and the optimizer that modules are given."""
+"""`configure_optimizers` -> optimizers and schedulers of settled meaning; optimizers as modules see them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _NoOptimizer(Optimizer):
     def __init__(self) -> None:
         super().__init__([torch.zeros(1)], {})
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         return closure() if closure is not None else None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -46,17 +46,23 @@ def configure(module: LightningModule) -> tuple[list[Optimizer], list[LRSchedule
     """Call the module's `configure_optimizers` and settle what it returned.
 
     Raises:
-        MisconfigurationException: If the form is none of the six that are known, or a scheduler's settings make no sense.
+        MisconfigurationException: If the form is none of the six that are known, or a scheduler's settings
+            make no sense.
     """
     returned = module.configure_optimizers()
     if returned is None:
-        rank_zero_warn("`configure_optimizers` returned None: this fit will run without an optimizer, and nothing will be learnt.")
+        rank_zero_warn(
+            "`configure_optimizers` returned None: this fit will run without an optimizer, and nothing will "
+            "be learnt."
+        )
         return [_NoOptimizer()], []
     optimizers, schedulers, monitor = _parse(returned)
     if module.automatic_optimization and len(optimizers) != 1:
         raise MisconfigurationException(
-            f"`configure_optimizers` returned {len(optimizers)} optimizers, and automatic optimization takes one. Set "
-            "`self.automatic_optimization = False` and step each of them in `training_step`, or give one optimizer several "
+            f"`configure_optimizers` returned {len(optimizers)} optimizers, and automatic optimization takes "
+            "one. Set "
+            "`self.automatic_optimization = False` and step each of them in `training_step`, or give one "
+            "optimizer several "
             "parameter groups."
         )
     configs = [_parse_scheduler(scheduler, monitor, module) for scheduler in schedulers]
@@ -86,7 +92,8 @@ def _parse(returned: Any) -> tuple[list[Optimizer], list[Any], str | None]:
         if all(isinstance(item, Mapping) for item in returned):
             return _parse_dicts(returned)
     raise MisconfigurationException(
-        f"`configure_optimizers` returned {_describe(returned)}, which is none of the forms that are known: {_FORMS}."
+        f"`configure_optimizers` returned {_describe(returned)}, which is none of the forms that are known: "
+        f"{_FORMS}."
     )
 
 
@@ -104,7 +111,8 @@ def _parse_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]
     unknown = set(returned) - {"optimizer", "lr_scheduler", "monitor"}
     if unknown:
         rank_zero_warn(
-            f"`configure_optimizers` returned a dict with unknown keys, which do nothing: {sorted(unknown)}. Known are "
+            f"`configure_optimizers` returned a dict with unknown keys, which do nothing: {sorted(unknown)}. "
+            "Known are "
             "'optimizer', 'lr_scheduler' and 'monitor'.",
             category=RuntimeWarning,
         )
@@ -136,19 +144,22 @@ def _parse_scheduler(scheduler: Any, monitor: str | None, module: LightningModul
     given = _with_monitor(scheduler, monitor)
     if "scheduler" not in given:
         raise MisconfigurationException(
-            f"The lr_scheduler dict has the keys {list(given)}: 'scheduler' is missing. Give {{'scheduler': ..., 'interval': 'step'}}."
+            f"The lr_scheduler dict has the keys {list(given)}: 'scheduler' is missing. Give "
+            f"{{'scheduler': ..., 'interval': 'step'}}."
         )
     unknown = set(given) - _SCHEDULER_KEYS
     if unknown:
         rank_zero_warn(
-            f"The lr_scheduler dict has unknown keys, which do nothing: {sorted(unknown)}. Known are {sorted(_SCHEDULER_KEYS)}.",
+            f"The lr_scheduler dict has unknown keys, which do nothing: {sorted(unknown)}. Known are "
+            f"{sorted(_SCHEDULER_KEYS)}.",
             category=RuntimeWarning,
         )
     if not module.automatic_optimization:
         ignored = sorted(set(given) & {"interval", "frequency", "reduce_on_plateau", "monitor", "strict"})
         if ignored and scheduler is not given["scheduler"]:
             rank_zero_warn(
-                f"The lr_scheduler dict sets {ignored}, which do nothing in manual optimization: call `scheduler.step()` where you want it.",
+                f"The lr_scheduler dict sets {ignored}, which do nothing in manual optimization: call "
+                "`scheduler.step()` where you want it.",
                 category=RuntimeWarning,
             )
     known = {key: value for key, value in given.items() if key in _SCHEDULER_KEYS}
@@ -161,19 +172,25 @@ def _parse_scheduler(scheduler: Any, monitor: str | None, module: LightningModul
 def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
     name = type(config.scheduler).__name__
     if config.interval not in _INTERVALS:
-        raise MisconfigurationException(f"The lr_scheduler's interval is {config.interval!r}. It is one of {list(_INTERVALS)}.")
+        raise MisconfigurationException(
+            f"The lr_scheduler's interval is {config.interval!r}. It is one of {list(_INTERVALS)}."
+        )
     if config.frequency < 1:
-        raise MisconfigurationException(f"The lr_scheduler's frequency is {config.frequency}. It is at least 1.")
+        raise MisconfigurationException(
+            f"The lr_scheduler's frequency is {config.frequency}. It is at least 1."
+        )
     if not module.automatic_optimization:
         return
     if config.reduce_on_plateau and config.monitor is None:
         raise MisconfigurationException(
-            f"{name} follows a metric, and none is named. Return {{'optimizer': ..., 'lr_scheduler': ..., 'monitor': 'val_loss'}}."
+            f"{name} follows a metric, and none is named. Return "
+            f"{{'optimizer': ..., 'lr_scheduler': ..., 'monitor': 'val_loss'}}."
         )
     is_torch = isinstance(config.scheduler, (LRScheduler, ReduceLROnPlateau))
     if not is_torch and not module.overrides_scheduler_step:
         raise MisconfigurationException(
-            f"{name} is no scheduler of torch. Override `lr_scheduler_step(self, scheduler, metric)` to say how it moves."
+            f"{name} is no scheduler of torch. Override `lr_scheduler_step(self, scheduler, metric)` to say "
+            "how it moves."
         )
     if isinstance(config.scheduler, OneCycleLR) and config.interval == "epoch":
         rank_zero_warn(
@@ -184,10 +201,11 @@ def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
 
 
 def _check_scheduler(config: LRSchedulerConfig, optimizers: list[Optimizer]) -> None:
-    optimizer = getattr(config.scheduler, "optimizer", None)
-    if isinstance(config.scheduler, (LRScheduler, ReduceLROnPlateau)) and not any(optimizer is ours for ours in optimizers):
+    optimizer = getattr(config.scheduler, "optimizer", None)  # schedulers of a user's own need not have one
+    if optimizer is not None and not any(optimizer is ours for ours in optimizers):
         raise MisconfigurationException(
-            f"{type(config.scheduler).__name__} moves an optimizer that `configure_optimizers` did not return. Return that one, too."
+            f"{type(config.scheduler).__name__} moves an optimizer that `configure_optimizers` did not "
+            "return. Return that one, too."
         )
 
 
@@ -201,7 +219,10 @@ class SchedulerSet:
     """
 
     def __init__(
-        self, configs: list[LRSchedulerConfig], move: Callable[[Any, Any], None], metrics: Callable[[], Mapping[str, Any]]
+        self,
+        configs: list[LRSchedulerConfig],
+        move: Callable[[Any, Any], None],
+        metrics: Callable[[], Mapping[str, Any]],
     ) -> None:
         self.configs = configs
         self._move = move
@@ -221,7 +242,9 @@ class SchedulerSet:
         due = [
             config
             for config in self.configs
-            if config.interval == interval and config.reduce_on_plateau == plateau and number % config.frequency == 0
+            if config.interval == interval
+            and config.reduce_on_plateau == plateau
+            and number % config.frequency == 0
         ]
         return sum(self._step(config) for config in due)
 
@@ -230,9 +253,10 @@ class SchedulerSet:
             self._move(config.scheduler, None)
             return True
         metrics = self._metrics()
-        if config.monitor not in metrics:
+        if config.monitor is None or config.monitor not in metrics:
             message = (
-                f"{type(config.scheduler).__name__} follows {config.monitor!r}, which was not logged. There is: {sorted(metrics)}. "
+                f"{type(config.scheduler).__name__} follows {config.monitor!r}, which was not logged. There "
+                f"is: {sorted(metrics)}. "
                 f"Log it with self.log({config.monitor!r}, ...) by then, or choose another 'monitor'"
             )
             if config.strict:
@@ -244,9 +268,10 @@ class SchedulerSet:
 
 
 class LightningOptimizer:
-    """An optimizer as a module sees it: `step` goes through the strategy and its precision, all else is the optimizer's own.
+    """An optimizer as a module sees it: `step` goes through strategy and precision, all else is its own.
 
-    It is an instance of the optimizer's class, too, so that schedulers and type checks take it for what it wraps.
+    It is an instance of the optimizer's class, too, so that schedulers and type checks take it for what it
+    wraps.
 
     Args:
         optimizer: What `configure_optimizers` returned.
@@ -254,7 +279,7 @@ class LightningOptimizer:
         module: The module whose parameters it updates.
     """
 
-    def __new__(cls, optimizer: Optimizer, *args: Any, **kwargs: Any) -> LightningOptimizer:
+    def __new__(cls, optimizer: Optimizer, *_: Any, **__: Any) -> LightningOptimizer:
         """Make an instance of a class that is both."""
         both = type(f"Lightning{type(optimizer).__name__}", (cls, type(optimizer)), {"__module__": __name__})
         return cast("LightningOptimizer", object.__new__(both))
@@ -266,7 +291,8 @@ class LightningOptimizer:
         self.before_step: Callable[[Optimizer], None] | None = None
         self.after_step: Callable[[], None] | None = None
 
-    # what torch's methods work on is the wrapped optimizer's, as it is now: loading a checkpoint replaces these
+    # what torch's methods work on is the wrapped optimizer's, as it is now: loading a checkpoint replaces
+    # these
     param_groups = property(lambda self: self._optimizer.param_groups)
     state = property(lambda self: self._optimizer.state)
     defaults = property(lambda self: self._optimizer.defaults)
@@ -298,7 +324,8 @@ class LightningOptimizer:
         """Step the optimizer.
 
         Args:
-            closure: Evaluates the model and returns the loss; the optimizer calls it, some of them several times.
+            closure: Evaluates the model and returns the loss; the optimizer calls it, some of them several
+                times.
             **kwargs: Passed to the wrapped optimizer.
 
         Returns:
@@ -320,14 +347,11 @@ class LightningOptimizer:
 
     def _prepared(
         self, closure: Callable[[], Any] | None, before_step: Callable[[Optimizer], None]
-    ) -> Callable[[], Any] | None:
-        """The closure, followed by what comes before a step; without a closure that is done at once."""
-        if closure is None:
-            before_step(self._optimizer)
-            return None
+    ) -> Callable[[], Any]:
+        """The closure, followed by what comes before a step."""
 
         def evaluate_and_prepare() -> Any:
-            result = closure()
+            result = closure() if closure is not None else None
             before_step(self._optimizer)
             return result
 

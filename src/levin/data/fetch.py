@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+_NOTHING = object()
 
 
 class Fetcher:
@@ -20,7 +21,8 @@ class Fetcher:
         batches: The batches.
         count: How many to take; infinite to take all there are.
         transfer: Brings a batch to the device.
-        ends_early: Whether there may be fewer than ``count``.
+        ends_early: Whether there may be fewer than ``count``, and the last one is to be known all the same.
+        read: What reads a batch: `next`, or that and a profiler's clock around it.
 
     Attributes:
         done: Whether the newest batch is the last one.
@@ -34,12 +36,15 @@ class Fetcher:
         transfer: Callable[[Any], Any],
         *,
         ends_early: bool = False,
+        read: Callable[..., Any] = next,
     ) -> None:
         self._batches = batches
         self._count = count
         self._transfer = transfer
-        self._ends_early = ends_early or count == math.inf
+        self._ends_early = ends_early
+        self._next = read
         self._source: Iterator[Any] | None = None
+        self._ahead: Any = _NOTHING
         self.done = False
         self.fetched = 0
 
@@ -49,6 +54,8 @@ class Fetcher:
         self.done, self.fetched = False, skip
         for _ in range(skip):
             next(self._source, None)
+        if self._ends_early:
+            self._ahead = self._read(self._source)
 
     def __iter__(self) -> Iterator[Any]:
         if self._source is None:
@@ -60,7 +67,7 @@ class Fetcher:
     def _counted(self, source: Iterator[Any]) -> Iterator[Any]:
         while self.fetched < self._count:
             try:
-                batch = next(source)
+                batch = self._next(source)
             except StopIteration:
                 return  # the loader's length was a promise that it did not keep
             self.fetched += 1
@@ -68,10 +75,11 @@ class Fetcher:
             yield self._transfer(batch)
 
     def _read_ahead(self, source: Iterator[Any]) -> Iterator[Any]:
-        nothing = object()
-        ahead = next(source, nothing) if self.fetched < self._count else nothing
-        while ahead is not nothing:
+        while self._ahead is not _NOTHING:
             self.fetched += 1
-            batch, ahead = ahead, next(source, nothing) if self.fetched < self._count else nothing
-            self.done = ahead is nothing
+            batch, self._ahead = self._ahead, self._read(source)
+            self.done = self._ahead is _NOTHING
             yield self._transfer(batch)
+
+    def _read(self, source: Iterator[Any]) -> Any:
+        return self._next(source, _NOTHING) if self.fetched < self._count else _NOTHING

@@ -122,9 +122,9 @@ class MixedPrecision(Precision):
     ) -> Any:
         """Step an optimizer, unless its gradients are not finite: closure, unscale, check, step, new scale.
 
-        A closure that returns None without any backward (``training_step`` returned None) leaves nothing to
-        step on. Without a closure, other optimizers may still hold gradients made with the same scale: then
-        it is adapted before the next backward.
+        An optimizer without gradients (``training_step`` returned None) does not step. If backward ran before
+        the closure and not in it, other optimizers may still hold gradients made with the same scale: then
+        the scale is adapted before the next backward.
 
         Raises:
             MisconfigurationException: LBFGS evaluates its closure many times, which no scaler can follow.
@@ -139,8 +139,7 @@ class MixedPrecision(Precision):
         self.stepped = False
         num_backwards = self._num_backwards
         result = closure() if closure is not None else None
-        is_computed = closure is None or result is not None or self._num_backwards > num_backwards
-        if not is_computed or not _has_gradients(optimizer):
+        if not _has_gradients(optimizer):
             return result
         if id(optimizer) not in self._unscaled:
             self.unscale_gradients(optimizer)
@@ -150,7 +149,7 @@ class MixedPrecision(Precision):
         finally:
             hook.remove()
         self._has_stepped = True
-        if closure is not None:
+        if self._num_backwards > num_backwards:
             self._end_round()
         return result
 

@@ -72,7 +72,7 @@ class Precision:
 
     # ------------------------------------------------------------------ gradients
 
-    def backward(self, loss: Tensor, owner: Any = None, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002  # engines run backward themselves
+    def backward(self, loss: Tensor, owner: Any = None, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002  # for engines
         """Compute the gradients of a loss, with `pre_backward` before and `post_backward` after.
 
         Args:

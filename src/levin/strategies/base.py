@@ -1,9 +1,8 @@
-"""Strategy: the vocabulary in which loops speak to hardware. It knows tensors, modules and optimizers, never a Trainer."""
+"""Strategy: the words in which loops speak to hardware. It knows tensors and modules, never a Trainer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from levin.utils.apply import apply_to_collection, move_data_to_device
 from levin.utils.overrides import overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from torch.optim import Optimizer
@@ -133,8 +132,9 @@ class Strategy(ABC):
     # ------------------------------------------------------------------ a step
 
     def redirect(self, module: nn.Module, name: str) -> Callable[..., Any]:
-        """A method of the module as the loop calls it: in the run's precision, and through a wrapper's forward if there is one."""
-        return self.precision.wrap_step(getattr(module, name))
+        """A method of the module as loops call it: in the run's precision, through a wrapper's forward."""
+        method: Callable[..., Any] = getattr(module, name)
+        return self.precision.wrap_step(method)
 
     def batch_to_device(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:
         """Move a batch to the device."""
@@ -146,7 +146,9 @@ class Strategy(ABC):
 
     def settled_backward(self) -> Callable[..., None]:
         """`backward` as a loop calls it: torch's own where nothing comes before or after it."""
-        is_plain = not overrides(self, "backward", Strategy) and not overrides(self.precision, "backward", Precision)
+        is_plain = not overrides(self, "backward", Strategy) and not overrides(
+            self.precision, "backward", Precision
+        )
         return Tensor.backward if is_plain else self.backward
 
     def optimizer_step(
@@ -167,7 +169,7 @@ class Strategy(ABC):
 
     # ------------------------------------------------------------------ speaking with other processes
 
-    def barrier(self, name: str | None = None) -> None:
+    def barrier(self, name: str | None = None) -> None:  # noqa: B027  # one process waits for nobody
         """Wait until all processes are here."""
 
     def broadcast(self, obj: Any, src: int = 0) -> Any:
@@ -182,7 +184,7 @@ class Strategy(ABC):
         """Combine a tensor over all processes."""
         return tensor
 
-    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002  # the contract's name
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002  # the known name
         """Decide together: if all say so, or if any does."""
         return decision
 
@@ -192,13 +194,16 @@ class Strategy(ABC):
         """The whole state of the module, under its own names."""
         return module.state_dict()
 
-    def load_module_state_dict(self, module: nn.Module, state: Mapping[str, Any], *, strict: bool = True) -> None:
+    def load_module_state_dict(
+        self, module: nn.Module, state: Mapping[str, Any], *, strict: bool = True
+    ) -> None:
         """Load the module's state."""
         module.load_state_dict(state, strict=strict)
 
     def get_optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The state of an optimizer."""
-        return optimizer.state_dict()
+        state: dict[str, Any] = optimizer.state_dict()
+        return state
 
     def load_optimizer_states(self, states: list[dict[str, Any]]) -> None:
         """Load the state of each optimizer, and put it where the parameters are."""
@@ -215,7 +220,10 @@ class Strategy(ABC):
 
     def load_checkpoint(self, path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint, into the memory of the host."""
-        return self.checkpoint_io.load_checkpoint(path, map_location="cpu", weights_only=weights_only)
+        read: dict[str, Any] = self.checkpoint_io.load_checkpoint(
+            path, map_location="cpu", weights_only=weights_only
+        )
+        return read
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
@@ -226,9 +234,7 @@ class Strategy(ABC):
 def optimizer_to_device(optimizer: Optimizer, device: torch.device) -> None:
     """Move an optimizer's state; counters of steps stay where torch wants them."""
     for parameter, state in optimizer.state.items():
-        capturable = any(
-            group.get("capturable") or group.get("fused") for group in optimizer.param_groups
-        )
+        capturable = any(group.get("capturable") or group.get("fused") for group in optimizer.param_groups)
         for key, value in state.items():
             if isinstance(value, Tensor) and (key != "step" or capturable):
                 state[key] = value.to(device)

@@ -49,7 +49,13 @@ class Limits:
             value = getattr(self, name)
             if value is not None:
                 _check_count(name, value, at_least=-1, unlimited="-1 (no limit)")
-        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches"):
+        for name in (
+            "limit_train_batches",
+            "limit_val_batches",
+            "limit_test_batches",
+            "limit_predict_batches",
+            "overfit_batches",
+        ):
             object.__setattr__(self, name, _parse_share(name, getattr(self, name)))
 
     @classmethod
@@ -67,7 +73,6 @@ class Limits:
                 limits, limit_train_batches=limits.overfit_batches, limit_val_batches=limits.overfit_batches
             )
         return limits
-
 
     def with_open_end(self, *, has_timer: bool) -> Limits:
         """No number of epochs ends a run that steps or time end."""
@@ -89,10 +94,13 @@ class Intervals:
         """Check each one, and that they fit together."""
         every = self.check_val_every_n_epoch
         if every is not None and not _is_int(every):
-            raise MisconfigurationException(f"`check_val_every_n_epoch` is {every!r}. It is a whole number, or None.")
+            raise MisconfigurationException(
+                f"`check_val_every_n_epoch` is {every!r}. It is a whole number, or None."
+            )
         if every is None and isinstance(self.val_check_interval, float):
             raise MisconfigurationException(
-                f"`val_check_interval={self.val_check_interval}` is a share of an epoch, and `check_val_every_n_epoch=None` counts "
+                f"`val_check_interval={self.val_check_interval}` is a share of an epoch, and "
+                "`check_val_every_n_epoch=None` counts "
                 "batches over epochs. Give the interval as a number of batches."
             )
         _check_count("log_every_n_steps", self.log_every_n_steps, at_least=0)
@@ -109,7 +117,11 @@ class Intervals:
     @classmethod
     def parse(cls, **given: Any) -> Intervals:
         """Fill in what was not given."""
-        known = {name: value for name, value in given.items() if value is not None or name == "check_val_every_n_epoch"}
+        known = {
+            name: value
+            for name, value in given.items()
+            if value is not None or name == "check_val_every_n_epoch"
+        }
         return cls(**known)
 
 
@@ -125,19 +137,24 @@ class Updates:
         """Check each one."""
         if isinstance(self.accumulate_grad_batches, Mapping):
             raise TypeError(
-                f"`accumulate_grad_batches` is {self.accumulate_grad_batches!r}. It is a whole number; for a schedule pass "
+                f"`accumulate_grad_batches` is {self.accumulate_grad_batches!r}. It is a whole number; for a "
+                "schedule pass "
                 "callbacks=[GradientAccumulationScheduler(scheduling={epoch: factor})]."
             )
         _check_count("accumulate_grad_batches", self.accumulate_grad_batches, at_least=1)
         value = self.gradient_clip_val
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise TypeError(f"`gradient_clip_val` is {value!r}, a {type(value).__name__}. It is a number, or None.")
+            raise TypeError(
+                f"`gradient_clip_val` is {value!r}, a {type(value).__name__}. It is a number, or None."
+            )
         algorithm = self.gradient_clip_algorithm
         if algorithm is not None:
-            word = algorithm.lower() if isinstance(algorithm, str) else algorithm
+            word = str(getattr(algorithm, "value", algorithm)).lower()
             if word not in ("norm", "value"):
-                raise MisconfigurationException(f"`gradient_clip_algorithm` is {algorithm!r}. It is 'norm' or 'value'.")
-            object.__setattr__(self, "gradient_clip_algorithm", str(getattr(word, "value", word)))
+                raise MisconfigurationException(
+                    f"`gradient_clip_algorithm` is {algorithm!r}. It is 'norm' or 'value'."
+                )
+            object.__setattr__(self, "gradient_clip_algorithm", word)
 
 
 @dataclass(frozen=True)
@@ -167,14 +184,21 @@ class Reproducibility:
     def __post_init__(self) -> None:
         """Check them."""
         if self.deterministic not in (None, True, False, "warn"):
-            raise MisconfigurationException(f"`deterministic` is {self.deterministic!r}. It is True, False, 'warn' or None.")
+            raise MisconfigurationException(
+                f"`deterministic` is {self.deterministic!r}. It is True, False, 'warn' or None."
+            )
         if self.deterministic and self.benchmark:
-            rank_zero_warn("`deterministic` and `benchmark=True` work against each other: the fastest algorithm may change.")
+            rank_zero_warn(
+                "`deterministic` and `benchmark=True` work against each other: the fastest algorithm may "
+                "change."
+            )
 
     def apply(self) -> None:
         """Tell torch."""
         if self.deterministic is not None:
-            torch.use_deterministic_algorithms(bool(self.deterministic), warn_only=self.deterministic == "warn")
+            torch.use_deterministic_algorithms(
+                bool(self.deterministic), warn_only=self.deterministic == "warn"
+            )
         if self.deterministic:
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         benchmark = False if self.deterministic and self.benchmark is None else self.benchmark
@@ -183,7 +207,7 @@ class Reproducibility:
 
 
 class Setting(Generic[T]):
-    """An attribute of the Trainer that stands in one of the frozen groups; to set it replaces the group, and checks it.
+    """An attribute of the Trainer that stands in a frozen group; to set it replaces and checks the group.
 
     Args:
         group: The attribute that holds the group.
@@ -209,7 +233,7 @@ class Setting(Generic[T]):
 
 
 def friendly(init: Callable[P, None]) -> Callable[P, None]:
-    """Let `Trainer.__init__` take positional arguments and the environment's, and explain the ones it does not know."""
+    """Let `Trainer.__init__` take positional arguments and the environment's, and explain unknown ones."""
     names = tuple(inspect.signature(init).parameters)[1:]
 
     @functools.wraps(init)
@@ -218,8 +242,10 @@ def friendly(init: Callable[P, None]) -> Callable[P, None]:
         given: dict[str, Any] = {**dict(zip(names, positional, strict=False)), **kwargs}
         for name in given:
             if name not in names:
-                raise TypeError(f"Trainer got an unexpected keyword argument {name!r}. {_advice(name, names)}")
-        init(self, **{**_from_environment(names), **given})  # type: ignore[call-arg, arg-type]
+                raise TypeError(
+                    f"Trainer got an unexpected keyword argument {name!r}. {_advice(name, names)}"
+                )
+        init(self, **{**_from_environment(names), **given})  # type: ignore[arg-type]
 
     return checked
 
@@ -253,7 +279,8 @@ _SUCCESSORS = {
     "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(model) or callbacks=[BatchSizeFinder()]",
     "replace_sampler_ddp": "use_distributed_sampler=...",
     "weights_summary": "enable_model_summary=... and callbacks=[ModelSummary(max_depth=...)]",
-    "progress_bar_refresh_rate": "callbacks=[TQDMProgressBar(refresh_rate=...)], or enable_progress_bar=False for 0",
+    "progress_bar_refresh_rate": "callbacks=[TQDMProgressBar(refresh_rate=...)], or "
+    "enable_progress_bar=False for 0",
     "process_position": "callbacks=[TQDMProgressBar(process_position=...)]",
     "show_progress_bar": "enable_progress_bar=...",
     "checkpoint_callback": "enable_checkpointing=... and callbacks=[ModelCheckpoint(...)]",
@@ -295,7 +322,7 @@ def _advice(name: str, known: tuple[str, ...]) -> str:
     return f"{meant}Known arguments: {', '.join(known)}."
 
 
-def check_barebones(barebones: bool, given: Mapping[str, Any]) -> None:
+def check_barebones(barebones: bool, **given: Any) -> None:
     """Refuse what `barebones` exists to leave out.
 
     Raises:
@@ -306,11 +333,13 @@ def check_barebones(barebones: bool, given: Mapping[str, Any]) -> None:
     asked = [name for name, value in given.items() if value]
     if asked:
         raise ValueError(
-            f"`Trainer(barebones=True)` leaves out everything that costs time, and {asked[0]}={given[asked[0]]!r} was given. Leave one "
+            "`Trainer(barebones=True)` leaves out everything that costs time, and "
+            f"{asked[0]}={given[asked[0]]!r} was given. Leave one "
             "of the two out."
         )
     rank_zero_info(
-        "`Trainer(barebones=True)`: checkpoints, loggers, progress bar, model summary, sanity check, profiler and `self.log` are off. "
+        "`Trainer(barebones=True)`: checkpoints, loggers, progress bar, model summary, sanity check, "
+        "profiler and `self.log` are off. "
         "Use it to measure the loop itself."
     )
 
@@ -323,18 +352,21 @@ def without_extras(intervals: Intervals) -> Intervals:
 def for_dev_run(batches: int, limits: Limits, intervals: Intervals) -> tuple[Limits, Intervals]:
     """The limits of a `fast_dev_run`: a few batches of everything, once."""
     rank_zero_info(
-        f"Running in `fast_dev_run` mode: will run the requested loop using {batches} batch(es). Logging and checkpointing is "
+        f"Running in `fast_dev_run` mode: will run the requested loop using {batches} batch(es). Logging and "
+        "checkpointing is "
         "suppressed."
     )
     limits = replace(
         limits, max_epochs=1, max_steps=batches, limit_train_batches=batches, limit_val_batches=batches,
         limit_test_batches=batches, limit_predict_batches=batches,
     )  # fmt: skip
-    return limits, replace(intervals, val_check_interval=1.0, check_val_every_n_epoch=1, num_sanity_val_steps=0)
+    return limits, replace(
+        intervals, val_check_interval=1.0, check_val_every_n_epoch=1, num_sanity_val_steps=0
+    )
 
 
 def parse_duration(name: str, value: Duration) -> timedelta:
-    """"DD:HH:MM:SS", a timedelta or its arguments -> a timedelta."""
+    """Make a timedelta of a text "DD:HH:MM:SS", a timedelta, or a timedelta's arguments."""
     if isinstance(value, timedelta):
         return value
     if isinstance(value, Mapping):
@@ -342,7 +374,8 @@ def parse_duration(name: str, value: Duration) -> timedelta:
     parts = value.split(":")
     if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
         raise MisconfigurationException(
-            f"`{name}` is {value!r}. It is a text 'DD:HH:MM:SS' (as '00:12:00:00' for twelve hours), a timedelta, or a dict as "
+            f"`{name}` is {value!r}. It is a text 'DD:HH:MM:SS' (as '00:12:00:00' for twelve hours), a "
+            "timedelta, or a dict as "
             "{'hours': 12}."
         )
     days, hours, minutes, seconds = map(int, parts)
@@ -369,7 +402,8 @@ def _parse_share(name: str, value: Any) -> int | float:
     if isinstance(value, float) and value > 1 and value.is_integer():
         return int(value)
     raise MisconfigurationException(
-        f"`{name}` is {value!r}. Give a number of batches (a whole number from 0) or a share of them (a float from 0.0 to 1.0)."
+        f"`{name}` is {value!r}. Give a number of batches (a whole number from 0) or a share of them (a "
+        "float from 0.0 to 1.0)."
     )
 
 
@@ -395,7 +429,8 @@ def batches_to_run(stage: str, length: int | float, limit: int | float) -> int |
         limit: A count, or a share.
 
     Raises:
-        MisconfigurationException: If a share of an unknown length is asked for, or the share comes to nothing.
+        MisconfigurationException: If a share of an unknown length is asked for, or the share comes to
+            nothing.
     """
     name = f"limit_{stage}_batches"
     if limit == 0 or length == 0:
@@ -406,11 +441,13 @@ def batches_to_run(stage: str, length: int | float, limit: int | float) -> int |
         return length
     if length == math.inf:
         raise MisconfigurationException(
-            f"`Trainer({name}={limit})` is a share of a loader without a length. Give a number of batches, or 1.0 for all."
+            f"`Trainer({name}={limit})` is a share of a loader without a length. Give a number of batches, "
+            "or 1.0 for all."
         )
     batches = int(length * limit)
     if batches == 0:
         raise MisconfigurationException(
-            f"`Trainer({name}={limit})` of {length} batches is less than one batch. Give at least {1 / length:.3g}, or a number of batches."
+            f"`Trainer({name}={limit})` of {length} batches is less than one batch. Give at least "
+            f"{1 / length:.3g}, or a number of batches."
         )
     return batches

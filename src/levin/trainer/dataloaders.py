@@ -7,21 +7,23 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from levin.core.datamodule import LightningDataModule
 from levin.core.hooks import DataHooks
-from levin.core.module import LightningModule
 from levin.data.combined import CombinedLoader
-from levin.trainer.arguments import batches_to_run
+from levin.precision.base import Precision
 from levin.strategies.base import Strategy
+from levin.trainer.arguments import batches_to_run
 from levin.utils.apply import move_data_to_device
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
+    import torch
+
+    from levin.core.module import LightningModule
     from levin.trainer.states import Run
 
 
@@ -59,11 +61,14 @@ class DataSource:
             loaders, origin = self._given[kind], f"was passed as `{kind}` data"
         elif self.has(kind):
             owner = self._owner
-            hook = self._run.hooks.bind(name, getattr(owner, name), owner, f"[{_role(owner)}]{type(owner).__name__}.{name}")
+            hook = self._run.hooks.bind(
+                name, getattr(owner, name), owner, f"[{_role(owner)}]{type(owner).__name__}.{name}"
+            )
             loaders, origin = hook(), f"was returned by `{type(owner).__name__}.{name}`"
         else:
             raise MisconfigurationException(
-                f"There is no data for this run. Pass a dataloader, or `{name}` must be implemented by {type(self._owner).__name__}."
+                f"There is no data for this run. Pass a dataloader, or `{name}` must be implemented by "
+                f"{type(self._owner).__name__}."
             )
         check_iterable(loaders, origin)
         return loaders
@@ -82,7 +87,8 @@ def check_iterable(loaders: Any, origin: str) -> None:
     for loader in flatten(loaders):
         if not isinstance(loader, Iterable) or isinstance(loader, (str, bytes)):
             raise TypeError(
-                f"An invalid dataloader {origin}: {loader!r}. A loader is anything that can be iterated over (as a "
+                f"An invalid dataloader {origin}: {loader!r}. A loader is anything that can be iterated over "
+                "(as a "
                 "torch.utils.data.DataLoader), or a list, tuple or dict of such."
             )
 
@@ -111,18 +117,14 @@ def rebuild_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def one_at_a_time(loaders: Any) -> list[Any]:
-    """The loaders of an evaluation: each runs after the other, unless a CombinedLoader says that they run together.
-
-    Raises:
-        MisconfigurationException: If there is none.
-    """
+    """The loaders of an evaluation: one runs after the other, unless a CombinedLoader says otherwise."""
     if isinstance(loaders, CombinedLoader) and loaders.mode != "sequential":
         return [_Together(loaders)]
     return flatten(loaders)
 
 
 def together(loaders: Any) -> Any:
-    """The loader of a training: a collection of several gives a batch of each in every step, the short ones starting over.
+    """The loader of a training: of several, each step gets a batch of each, and short ones start over.
 
     Raises:
         ValueError: If a CombinedLoader says that they run one after another.
@@ -130,7 +132,8 @@ def together(loaders: Any) -> Any:
     if isinstance(loaders, CombinedLoader):
         if loaders.mode == "sequential":
             raise ValueError(
-                "`CombinedLoader(mode='sequential')` can't be trained on: each step needs a batch of each loader. Use 'max_size_cycle', "
+                "`CombinedLoader(mode='sequential')` can't be trained on: each step needs a batch of each "
+                "loader. Use 'max_size_cycle', "
                 "'min_size' or 'max_size'."
             )
         return _Together(loaders)
@@ -159,7 +162,11 @@ class _Together:
 
 def length_of(loader: Any) -> int | float:
     """The number of batches; infinite where it is not known."""
-    if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset) and not hasattr(loader.dataset, "__len__"):
+    if (
+        isinstance(loader, DataLoader)
+        and isinstance(loader.dataset, IterableDataset)
+        and not hasattr(loader.dataset, "__len__")
+    ):
         return math.inf
     try:
         return len(loader)
@@ -173,7 +180,10 @@ def count_batches(kind: str, loaders: list[Any], limit: int | float) -> list[int
     for loader in loaders:
         length = length_of(loader)
         if length == 0:
-            rank_zero_warn(f"A {kind} dataloader has no batches (its length is 0). Is the dataset empty, or smaller than a batch with drop_last?")
+            rank_zero_warn(
+                f"A {kind} dataloader has no batches (its length is 0). Is the dataset empty, or smaller "
+                "than a batch with drop_last?"
+            )
         counts.append(batches_to_run(kind, length, limit))
     return counts
 
@@ -184,17 +194,23 @@ def without_shuffling(loader: Any) -> Any:
         return loader
     if isinstance(loader.sampler, SequentialSampler):
         return loader
-    rank_zero_warn("`overfit_batches` is set, so that the dataloader's sampler was replaced by a sequential one: no shuffling.")
+    rank_zero_warn(
+        "`overfit_batches` is set, so that the dataloader's sampler was replaced by a sequential one: no "
+        "shuffling."
+    )
     return with_sampler(loader, SequentialSampler(loader.dataset))  # type: ignore[arg-type]  # it has a length, or it had no sampler
 
 
 def with_sampler(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
     """The same loader with another sampler; the dataset is the same object."""
     kept = (
-        "dataset", "batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn",
+        "dataset", "batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout",
+        "worker_init_fn",
         "multiprocessing_context", "generator", "prefetch_factor", "persistent_workers", "pin_memory_device",
     )  # fmt: skip
-    return DataLoader(sampler=sampler, **{name: getattr(loader, name) for name in kept if hasattr(loader, name)})
+    return DataLoader(
+        sampler=sampler, **{name: getattr(loader, name) for name in kept if hasattr(loader, name)}
+    )
 
 
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
@@ -202,7 +218,8 @@ def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
     for loader in loaders:
         if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler):
             rank_zero_warn(
-                f"The {kind} dataloader shuffles. The order does not matter to metrics, and makes results harder to compare: "
+                f"The {kind} dataloader shuffles. The order does not matter to metrics, and makes results "
+                "harder to compare: "
                 "shuffle=False is usual.",
                 category=PossibleUserWarning,
             )
@@ -213,12 +230,13 @@ def set_epoch(loaders: Any, epoch: int) -> None:
     for loader in flatten(loaders):
         batch_sampler = getattr(loader, "batch_sampler", None)
         for sampler in (getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)):
-            if callable(getattr(sampler, "set_epoch", None)):
-                sampler.set_epoch(epoch)
+            tell = getattr(sampler, "set_epoch", None)
+            if callable(tell):
+                tell(epoch)
 
 
 def batch_mover(run: Run) -> Callable[..., Any]:
-    """What brings a batch to the device: ``move(batch, dataloader_idx=0)``, with the transfer hooks that somebody overrides."""
+    """What brings a batch to the device: ``move(batch, dataloader_idx=0)``, with overridden hooks."""
     owner = _transfer_owner(run)
     names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
     before, transfer, after = (
@@ -227,27 +245,25 @@ def batch_mover(run: Run) -> Callable[..., Any]:
         else None
         for name in names
     )
-    strategy = run.strategy
-    if before is None and transfer is None and after is None:
-        if overrides(strategy, "batch_to_device", Strategy):
-            return lambda batch, dataloader_idx=0: strategy.batch_to_device(batch, None, dataloader_idx)
+    strategy, precision = run.strategy, run.strategy.precision
+    convert = precision.convert_input if overrides(precision, "convert_input", Precision) else None
+    is_plain = before is None and transfer is None and after is None and convert is None
+    if is_plain and not overrides(strategy, "batch_to_device", Strategy):
         return functools.partial(_to_device, strategy.root_device)
+    transfer = transfer or strategy.batch_to_device
 
     def move(batch: Any, dataloader_idx: int = 0) -> Any:
+        if convert is not None:
+            batch = convert(batch)
         if before is not None:
             batch = before(batch, dataloader_idx)
-        if transfer is not None:
-            batch = transfer(batch, strategy.root_device, dataloader_idx)
-        else:
-            batch = strategy.batch_to_device(batch, None, dataloader_idx)
-        if after is not None:
-            batch = after(batch, dataloader_idx)
-        return batch
+        batch = transfer(batch, strategy.root_device, dataloader_idx)
+        return after(batch, dataloader_idx) if after is not None else batch
 
     return move
 
 
-def _to_device(device: torch.device, batch: Any, dataloader_idx: int = 0) -> Any:  # noqa: ARG001  # the signature of all movers
+def _to_device(device: torch.device, batch: Any, _: int = 0) -> Any:
     return move_data_to_device(batch, device)
 
 
@@ -257,7 +273,13 @@ def _transfer_owner(run: Run) -> LightningModule | LightningDataModule:
     names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
     if datamodule is None or not any(overrides(datamodule, name, DataHooks) for name in names):
         return module
-    both = [name for name in names if overrides(module, name, DataHooks) and overrides(datamodule, name, DataHooks)]
+    both = [
+        name
+        for name in names
+        if overrides(module, name, DataHooks) and overrides(datamodule, name, DataHooks)
+    ]
     if both:
-        rank_zero_warn(f"{both} are overridden by the module and by the data module: the data module's are used.")
+        rank_zero_warn(
+            f"{both} are overridden by the module and by the data module: the data module's are used."
+        )
     return datamodule

@@ -1,4 +1,4 @@
-"""HookTable: for each hook the functions that will really run, found before the loop and called plainly inside it."""
+"""HookTable: for each hook the functions that will really run, found before the loop, called inside."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ _CALLBACKS_ONLY = frozenset(name for name in SHARED_HOOKS if not hasattr(Lightni
 class HookTable:
     """An attribute for each hook, holding a tuple of functions: ``for hook in hooks.on_fit_start: hook()``.
 
-    A tuple is empty when nobody overrides the hook, and the loop over it costs nothing. In a tuple stand the callbacks' functions in the
-    callbacks' order, then the module's; in `on_train_epoch_end` the callbacks that monitor come after the module. Each function
-    has the trainer and the module filled in, tells `self.log` where it is, and is measured if there is a profiler.
+    A tuple is empty when nobody overrides the hook, and the loop over it costs nothing. In a tuple stand the
+    callbacks' functions in the callbacks' order, then the module's; in `on_train_epoch_end` the callbacks
+    that monitor come after the module. Each function has the trainer and the module filled in, tells
+    `self.log` where it is, and is measured if there is a profiler.
 
     ``print(trainer.hooks)`` shows who listens where.
     """
@@ -81,17 +82,23 @@ class HookTable:
         self._modules: dict[str, Callable[..., Any]] = {}
 
     def rebuild(self, trainer: Trainer, module: LightningModule, callbacks: Sequence[Callback]) -> None:
-        """Look again who overrides what: at the start of a run, of each epoch, and when the callbacks change."""
+        """Look who overrides what: when a run begins, at each epoch, and when the callbacks change."""
         self._labels, self._modules = {}, {}
         for name in SHARED_HOOKS:
             listening = [callback for callback in callbacks if overrides(callback, name, Callback)]
-            early = [callback for callback in listening if not (name == "on_train_epoch_end" and callback.monitors)]
+            early = [
+                callback for callback in listening if not (name == "on_train_epoch_end" and callback.monitors)
+            ]
             bound = [self.bind_callback(name, callback, trainer, module) for callback in early]
             if name not in _CALLBACKS_ONLY and overrides(module, name, LightningModule):
                 label = f"[LightningModule]{type(module).__name__}.{name}"
                 self._modules[name] = self.bind(name, getattr(module, name), module, label)
                 bound.append(self._modules[name])
-            bound += [self.bind_callback(name, callback, trainer, module) for callback in listening if callback not in early]
+            bound += [
+                self.bind_callback(name, callback, trainer, module)
+                for callback in listening
+                if callback not in early
+            ]
             setattr(self, name, tuple(bound))
 
     def of_module(self, name: str) -> Hooks:
@@ -103,7 +110,9 @@ class HookTable:
         hooks: Hooks = getattr(self, name)
         return tuple(hook for hook in hooks if hook is not self._modules.get(name))
 
-    def bind_callback(self, name: str, callback: Callback, trainer: Trainer, module: LightningModule) -> Callable[..., None]:
+    def bind_callback(
+        self, name: str, callback: Callback, trainer: Trainer, module: LightningModule
+    ) -> Callable[..., None]:
         """A callback's hook as the loop calls it; what it returns is dropped."""
         metrics, fn = self._metrics, getattr(callback, name)
         self._label(name, type(callback).__name__)
@@ -118,7 +127,7 @@ class HookTable:
         return self._profiler.wrap(f"[Callback]{callback.state_key}.{name}", hook)
 
     def bind(self, name: str, fn: Callable[..., Any], owner: Any, label: str) -> Callable[..., Any]:
-        """A method of the user's as the loop calls it: `self.log` knows where it is, and the profiler measures it."""
+        """A user's method as loops call it: `self.log` knows where it is, and the profiler measures it."""
         metrics = self._metrics
         self._label(name, type(owner).__name__)
 
@@ -140,13 +149,18 @@ class HookTable:
         return "\n".join(f"{name:<{width}}  {', '.join(owners)}" for name, owners in self._labels.items())
 
 
-def check_hook_names(module: LightningModule, datamodule: LightningDataModule | None, callbacks: Iterable[Callback]) -> None:
+def check_hook_names(
+    module: LightningModule, datamodule: LightningDataModule | None, callbacks: Iterable[Callback]
+) -> None:
     """Tell hooks that will never be called: former ones, and misspelt ones.
 
     Raises:
         NotImplementedError: If a module defines one that was removed: a run would silently leave it out.
     """
-    owners: list[tuple[Any, type]] = [(module, LightningModule), *((callback, Callback) for callback in callbacks)]
+    owners: list[tuple[Any, type]] = [
+        (module, LightningModule),
+        *((callback, Callback) for callback in callbacks),
+    ]
     if datamodule is not None:
         owners.append((datamodule, LightningDataModule))
     for owner, base in owners:
@@ -163,7 +177,8 @@ def _own_methods(cls: type, base: type) -> list[str]:
 def _check_hook_name(name: str, owner: Any, base: type) -> None:
     if name in REMOVED_HOOKS:
         raise NotImplementedError(
-            f"`{type(owner).__name__}.{name}` is never called: the hook was removed. Use `{REMOVED_HOOKS[name]}`"
+            f"`{type(owner).__name__}.{name}` is never called: the hook was removed. Use "
+            f"`{REMOVED_HOOKS[name]}`"
             + (", and keep outputs in an attribute of your own." if name.endswith("epoch_end") else ".")
         )
     if not name.startswith("on_") or hasattr(base, name):
@@ -172,5 +187,6 @@ def _check_hook_name(name: str, owner: Any, base: type) -> None:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     if near:
         rank_zero_warn(
-            f"`{type(owner).__name__}.{name}` is no hook of levin and is never called. Did you mean `{near[0]}`?"
+            f"`{type(owner).__name__}.{name}` is no hook of levin and is never called. Did you mean "
+            f"`{near[0]}`?"
         )

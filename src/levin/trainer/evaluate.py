@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +14,6 @@ from levin.data.fetch import Fetcher
 from levin.trainer.dataloaders import (
     batch_mover,
     count_batches,
-    length_of,
     one_at_a_time,
     rebuild_loaders,
     set_epoch,
@@ -28,6 +25,9 @@ from levin.trainer.step import bind_step, num_arguments
 from levin.utils.overrides import overrides
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.dispatch import Hooks
     from levin.trainer.states import Run
@@ -80,7 +80,11 @@ class EvaluationLoop:
     def set_up_data(self) -> None:
         """Get the loaders, when they are needed for the first time and when they are due to be made anew."""
         run, every = self.run_, self.run_.intervals.reload_dataloaders_every_n_epochs
-        is_due = every > 0 and run.progress.epoch - self.loaded_in_epoch >= every and run.state.fn is TrainerFn.FITTING
+        is_due = (
+            every > 0
+            and run.progress.epoch - self.loaded_in_epoch >= every
+            and run.state.fn is TrainerFn.FITTING
+        )
         if self.source is None or not self.limit or (self.loaders is not None and not is_due):
             return
         loaders = self.source.load(self.kind)
@@ -92,6 +96,8 @@ class EvaluationLoop:
         self.max_batches = count_batches(self.kind, self._flat, self.limit)
         self._rows = self._rows or [0] * len(self._flat)
         check_arguments(getattr(run.module, f"{self.stage.hook_prefix}_step"), len(self._flat))
+        if run.state.fn is not TrainerFn.FITTING:
+            run.profiler.attach(run.module, sum(self.max_batches))
 
     @property
     def is_enabled(self) -> bool:
@@ -198,13 +204,13 @@ class EvaluationLoop:
 
     def _fetcher(self, index: int, count: int | float) -> Fetcher:
         loader, move = self._flat[index], batch_mover(self.run_)
-        is_sized = length_of(loader) != math.inf
-        return Fetcher(loader, count, lambda batch: move(batch, index), ends_early=not is_sized)
+        read = self.run_.profiler.wrap(f"[EvaluationLoop].{self.kind}_next", next)
+        return Fetcher(loader, count, lambda batch: move(batch, index), read=read)
 
     # ------------------------------------------------------------------ modes
 
     def _no_gradients(self) -> AbstractContextManager[Any]:
-        """Inside fit `no_grad`, so that what a user keeps can be trained on; elsewhere the faster `inference_mode`."""
+        """`no_grad` inside fit: what a user keeps can be trained on; else the faster `inference_mode`."""
         wants = self.run_.debugging.inference_mode and self.run_.state.fn is not TrainerFn.FITTING
         return torch.inference_mode() if wants else torch.no_grad()
 
@@ -223,7 +229,9 @@ class EvaluationLoop:
 
     def _call(self, name: str) -> None:
         module = self.run_.module
-        self.run_.hooks.bind(name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}")()
+        self.run_.hooks.bind(
+            name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}"
+        )()
 
 
 def restore_modes(modes: dict[Any, bool]) -> None:
@@ -233,7 +241,7 @@ def restore_modes(modes: dict[Any, bool]) -> None:
 
 
 def check_arguments(step: Callable[..., Any], num_loaders: int) -> None:
-    """Refuse a step that takes the number of the loader where there is one loader, or does not where there are several."""
+    """Refuse a step that needs the loader's number where there is one, or lacks it with several."""
     name = getattr(step, "__name__", "step")
     accepted = num_arguments(step)
     if num_loaders > 1 and accepted < 3:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,8 @@ from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.states import Run
@@ -76,7 +77,11 @@ class FitLoop:
         for hook in run.hooks.on_train_start:
             hook()
         while not self.is_done():
-            self.run_epoch()
+            try:
+                with run.profiler.profile("run_training_epoch"):
+                    self.run_epoch()
+            except StopIteration:  # a hook's way to end the epoch
+                run.progress.in_batch = False
             self.end_epoch()
         for hook in run.hooks.on_train_end:
             hook()
@@ -86,12 +91,14 @@ class FitLoop:
         run = self.run_
         hooks, metrics, progress = run.hooks, run.metrics, run.progress
         batches, step = self._start_epoch()
+        run_step = run.profiler.wrap("run_training_batch", step.run)
         for batch in batches:
-            metrics.batch, batch_idx = batch, progress.batch
+            metrics.batch, batch_idx, progress.is_last_batch = batch, progress.batch, batches.done
             if hooks.on_train_batch_start and _skips(hooks.on_train_batch_start, batch, batch_idx):
+                self._move_epoch_schedulers()
                 break
-            outputs = step.run(batch, batch_idx, batches.done)
-            progress.batch_done(is_last=batches.done)
+            outputs = run_step(batch, batch_idx, batches.done)
+            progress.batch_done()
             if self._schedulers.configs:
                 self._move_schedulers(step.stepped, plateau=False)
             for hook in hooks.on_train_batch_end:
@@ -106,11 +113,11 @@ class FitLoop:
             progress.batches_that_stepped += step.stepped
             if self._is_over():
                 break
-        metrics.end_batches()
 
     def end_epoch(self) -> None:
         """The epoch's batches are over: what comes after them."""
         run, progress = self.run_, self.run_.progress
+        run.metrics.end_batches()
         progress.in_epoch_end = True
         for hook in run.hooks.on_train_epoch_end:
             hook()
@@ -128,7 +135,9 @@ class FitLoop:
         if self._step is not None and self._step.stepped:
             module = run.module
             label = f"[LightningModule]{type(module).__name__}.on_validation_model_zero_grad"
-            run.hooks.bind("on_validation_model_zero_grad", module.on_validation_model_zero_grad, module, label)()
+            run.hooks.bind(
+                "on_validation_model_zero_grad", module.on_validation_model_zero_grad, module, label
+            )()
         self.validation.run()
         run.state.stage = RunningStage.TRAINING
         run.progress.validations += 1
@@ -141,7 +150,9 @@ class FitLoop:
         run, progress = self.run_, self.run_.progress
         torch.set_grad_enabled(True)
         skip, progress.in_epoch = progress.unfinished, True
-        if progress.epoch - self.loaded_in_epoch >= (run.intervals.reload_dataloaders_every_n_epochs or math.inf):
+        if progress.epoch - self.loaded_in_epoch >= (
+            run.intervals.reload_dataloaders_every_n_epochs or math.inf
+        ):
             self._load()
         set_epoch(self.loaders, progress.epoch)
         if not skip:
@@ -165,21 +176,27 @@ class FitLoop:
         run = self.run_
         if run.limits.max_epochs is None:
             rank_zero_warn(
-                "`max_epochs` was not set: it is 1000. For no limit set max_epochs=-1.", category=PossibleUserWarning
+                "`max_epochs` was not set: it is 1000. For no limit set max_epochs=-1.",
+                category=PossibleUserWarning,
             )
             self.max_epochs = 1000
         self._load()
+        if self.max_batches:
+            self._open(run.progress.unfinished)
         if self._must_load_validation():
             self.validation.set_up_data()
         module = run.module
         configs = run.lr_scheduler_configs if module.automatic_optimization else []
         move = run.hooks.bind(
-            "lr_scheduler_step", module.lr_scheduler_step, module, f"[LightningModule]{type(module).__name__}.lr_scheduler_step"
+            "lr_scheduler_step",
+            module.lr_scheduler_step,
+            module,
+            f"[LightningModule]{type(module).__name__}.lr_scheduler_step",
         )
         self._schedulers = SchedulerSet(configs, move, lambda: run.metrics.callback_metrics)
+        run.profiler.attach(module, self.max_batches)
         self._validated_at = time.monotonic()
         self._told_of_minimum = False
-        self._open(run.progress.unfinished)
 
     def reset(self, source: DataSource) -> None:
         """A new run begins, with other data."""
@@ -188,7 +205,11 @@ class FitLoop:
 
     def _must_load_validation(self) -> bool:
         """Whether the validation data is needed before the first epoch: its absence should be told early."""
-        return self.validates and self.validation.loaders is None and self._validates_in(self.run_.progress.epoch)
+        return (
+            self.validates
+            and self.validation.loaders is None
+            and self._validates_in(self.run_.progress.epoch)
+        )
 
     def load(self) -> None:
         """Get the training data, if nobody did yet."""
@@ -197,6 +218,9 @@ class FitLoop:
 
     def _load(self) -> None:
         run = self.run_
+        if not run.limits.limit_train_batches:
+            self.max_batches = 0
+            return
         is_first = self.loaders is None
         every = run.intervals.reload_dataloaders_every_n_epochs
         is_due = every > 0 and run.progress.epoch - self.loaded_in_epoch >= every
@@ -209,13 +233,18 @@ class FitLoop:
         self._loader = together(loaders)
         length = length_of(self._loader)
         if length == 0:
-            rank_zero_warn("The training dataloader has no batches (its total length is zero): is the dataset empty, or smaller than a batch?")
+            rank_zero_warn(
+                "The training dataloader has no batches (its total length is zero): is the dataset empty, or "
+                "smaller than a batch?"
+            )
         self.max_batches = batches_to_run("train", length, run.limits.limit_train_batches)
-        self.val_check_batch = self._check_interval(length)
+        self.val_check_batch = self._check_interval()
         if is_first and 0 < self.max_batches < run.intervals.log_every_n_steps and run.loggers:
             rank_zero_warn(
-                f"An epoch has {self.max_batches} training batches, and log_every_n_steps={run.intervals.log_every_n_steps}: "
-                "metrics of single steps will be logged less than once an epoch. Set a lower log_every_n_steps to see more.",
+                f"An epoch has {self.max_batches} training batches, and "
+                f"log_every_n_steps={run.intervals.log_every_n_steps}: "
+                "metrics of single steps will be logged less than once an epoch. Set a lower "
+                "log_every_n_steps to see more.",
                 category=PossibleUserWarning,
             )
         self._batches = None
@@ -223,7 +252,8 @@ class FitLoop:
     def _open(self, skip: int) -> None:
         move = batch_mover(self.run_)
         ends_early = length_of(self._loader) == math.inf
-        self._batches = Fetcher(self._loader, self.max_batches, move, ends_early=ends_early)
+        read = self.run_.profiler.wrap("[FitLoop].train_dataloader_next", next)
+        self._batches = Fetcher(self._loader, self.max_batches, move, ends_early=ends_early, read=read)
         self._batches.start(skip)
 
     # ------------------------------------------------------------------ when
@@ -247,7 +277,7 @@ class FitLoop:
         self.run_.limits = replace(self.run_.limits, min_epochs=value)
 
     def log_due(self) -> bool:
-        """Whether this step is one of every ``log_every_n_steps``; the last before a stop is, too, and each of a dev run."""
+        """Whether loggers get this step: each n-th, the last before a stop, all of a dev run."""
         run, every = self.run_, self.run_.intervals.log_every_n_steps
         is_due = every > 0 and ((run.progress.batches_that_stepped + 1) % every == 0 or run.state.should_stop)
         return is_due or bool(run.debugging.fast_dev_run)
@@ -276,16 +306,17 @@ class FitLoop:
         batches = progress.total_batches if run.intervals.check_val_every_n_epoch is None else progress.batch
         return batches % self.val_check_batch == 0
 
-    def _check_interval(self, length: int | float) -> int | float:
+    def _check_interval(self) -> int | float:
         """``val_check_interval`` as a number of batches."""
         run = self.run_
         interval, every = run.intervals.val_check_interval, run.intervals.check_val_every_n_epoch
-        if isinstance(interval, timedelta) or not self.validates:
+        if not isinstance(interval, (int, float)) or not self.validates:  # a time
             return math.inf
         if isinstance(interval, int):
             if interval > self.max_batches and every is not None:
                 raise ValueError(
-                    f"`val_check_interval={interval}` is more than the {self.max_batches} training batches of an epoch: there would be no "
+                    f"`val_check_interval={interval}` is more than the {self.max_batches} training batches "
+                    "of an epoch: there would be no "
                     "validation. Lower it, or set check_val_every_n_epoch=None to count batches over epochs."
                 )
             return interval
@@ -293,7 +324,8 @@ class FitLoop:
             if interval == 1.0:
                 return math.inf
             raise MisconfigurationException(
-                f"`val_check_interval={interval}` is a share of an epoch, and the training data has no length. Give 1.0, a number of "
+                f"`val_check_interval={interval}` is a share of an epoch, and the training data has no "
+                "length. Give 1.0, a number of "
                 "batches or a time."
             )
         return max(1, int(self.max_batches * interval))
@@ -301,10 +333,14 @@ class FitLoop:
     def _move_schedulers(self, stepped: bool, *, plateau: bool) -> None:
         """Move what is due at the batch at hand; what follows a metric waits for the validation."""
         progress = self.run_.progress
-        if stepped:
+        if stepped and self.run_.strategy.precision.stepped:  # not where fp16 overflowed
             progress.scheduler_steps += self._schedulers.step("step", progress.batch, plateau=plateau)
         if progress.is_last_batch and not plateau:
-            progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
+            self._move_epoch_schedulers()
+
+    def _move_epoch_schedulers(self) -> None:
+        progress = self.run_.progress
+        progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
 
     def _is_over(self) -> bool:
         """Whether the epoch ends with the batch at hand, the last one or not."""
@@ -314,32 +350,31 @@ class FitLoop:
     def can_stop(self) -> bool:
         """Whether ``min_epochs`` and ``min_steps`` allow a stop."""
         limits, progress = self.run_.limits, self.run_.progress
-        return progress.epochs_processed >= (limits.min_epochs or 0) and progress.step >= (limits.min_steps or 0)
+        return progress.epochs_processed >= (limits.min_epochs or 0) and progress.step >= (
+            limits.min_steps or 0
+        )
 
     def is_done(self) -> bool:
         """Whether training ends here; says why."""
         limits, progress, state = self.run_.limits, self.run_.progress, self.run_.state
-        if self.max_batches == 0:
-            rank_zero_info("`Trainer.fit` stopped: No training batches.")
-            return True
-        if 0 <= limits.max_steps <= progress.step:
-            rank_zero_info(f"`Trainer.fit` stopped: `max_steps={limits.max_steps}` reached.")
-            return True
         max_epochs = -1 if limits.max_epochs is None else limits.max_epochs
-        if 0 <= max_epochs <= progress.epoch:
-            rank_zero_info(f"`Trainer.fit` stopped: `max_epochs={max_epochs}` reached.")
+        reason = None
+        if self.max_batches == 0:
+            reason = "No training batches."
+        elif 0 <= limits.max_steps <= progress.step:
+            reason = f"`max_steps={limits.max_steps}` reached."
+        elif 0 <= max_epochs <= progress.epoch:
+            reason = f"`max_epochs={max_epochs}` reached."
+        if reason is not None:
+            rank_zero_info(f"`Trainer.fit` stopped: {reason}")
             return True
-        if not state.should_stop:
-            return False
-        if self.can_stop():
-            return True
-        if not self._told_of_minimum:
+        if state.should_stop and not self.can_stop() and not self._told_of_minimum:
             self._told_of_minimum = True
             rank_zero_info(
-                f"A stop was asked for, and training goes on: min_epochs={limits.min_epochs} or min_steps={limits.min_steps} is not "
-                "reached yet."
+                f"A stop was asked for, and training goes on: min_epochs={limits.min_epochs} or "
+                f"min_steps={limits.min_steps} is not reached yet."
             )
-        return False
+        return state.should_stop and self.can_stop()
 
 
 def _skips(hooks: tuple[Callable[..., Any], ...], batch: Any, batch_idx: int) -> bool:

@@ -17,6 +17,7 @@ from levin.core.callback import Callback, Checkpoint
 from levin.loggers.base import DummyLogger, Logger
 from levin.loggers.csv import CSVLogger
 from levin.loggers.tensorboard import TensorBoardLogger
+from levin.trainer.arguments import parse_duration
 from levin.utils.errors import MisconfigurationException
 from levin.utils.imports import available
 from levin.utils.overrides import overrides
@@ -52,7 +53,9 @@ def gather_callbacks(
     callbacks = [given] if isinstance(given, Callback) else list(given or [])
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise TypeError(f"`callbacks` holds {callback!r}, which is no `levin.Callback`. Derive its class from it.")
+            raise TypeError(
+                f"`callbacks` holds {callback!r}, which is no `levin.Callback`. Derive its class from it."
+            )
     _check_switches(callbacks, checkpoints=checkpoints, progress_bar=progress_bar)
     if checkpoints is not False and not _has(callbacks, Checkpoint):
         callbacks.append(ModelCheckpoint())
@@ -60,7 +63,7 @@ def gather_callbacks(
         if _has(callbacks, Timer):
             rank_zero_warn("`Trainer(max_time=...)` is ignored, since a `Timer` callback was given, too.")
         else:
-            callbacks.append(Timer(duration=max_time))
+            callbacks.append(Timer(duration=parse_duration("max_time", max_time)))
     pretty = available("rich")
     if progress_bar is not False and not _has(callbacks, ProgressBar):
         callbacks.append(RichProgressBar() if pretty else TQDMProgressBar())
@@ -72,10 +75,13 @@ def gather_callbacks(
     return in_order(callbacks)
 
 
-def _check_switches(callbacks: Sequence[Callback], *, checkpoints: bool | None, progress_bar: bool | None) -> None:
+def _check_switches(
+    callbacks: Sequence[Callback], *, checkpoints: bool | None, progress_bar: bool | None
+) -> None:
     if checkpoints is False and _has(callbacks, Checkpoint):
         raise MisconfigurationException(
-            "`enable_checkpointing=False` was given together with a callback that writes checkpoints. Leave one of the two out."
+            "`enable_checkpointing=False` was given together with a callback that writes checkpoints. Leave "
+            "one of the two out."
         )
     bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
     if len(bars) > 1:
@@ -83,7 +89,8 @@ def _check_switches(callbacks: Sequence[Callback], *, checkpoints: bool | None, 
         raise MisconfigurationException(f"There are {len(bars)} progress bars: {names}. Give one.")
     if progress_bar is False and bars:
         raise MisconfigurationException(
-            f"`enable_progress_bar=False` was given together with the callback {type(bars[0]).__name__}. Leave one of the two out."
+            f"`enable_progress_bar=False` was given together with the callback {type(bars[0]).__name__}. "
+            "Leave one of the two out."
         )
 
 
@@ -105,24 +112,36 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
     return sorted(callbacks, key=lambda callback: callback.order)
 
 
+def has_timer(callbacks: Sequence[Callback]) -> bool:
+    """Whether one of the callbacks ends a fit by the clock."""
+    return _has(callbacks, Timer)
+
+
 def check_state_keys(callbacks: Sequence[Callback]) -> None:
     """Refuse two callbacks whose states a checkpoint could not tell apart."""
-    keys = Counter(callback.state_key for callback in callbacks if overrides(callback, "state_dict", Callback))
+    keys = Counter(
+        callback.state_key for callback in callbacks if overrides(callback, "state_dict", Callback)
+    )
     for key, count in keys.items():
         if count > 1:
             raise RuntimeError(
-                f"There are {count} callbacks with the state key {key!r}: a checkpoint could keep the state of one only. Remove one, or give "
+                f"There are {count} callbacks with the state key {key!r}: a checkpoint could keep the state "
+                "of one only. Remove one, or give "
                 "them different arguments (or override `state_key`)."
             )
 
 
 def with_callbacks_of(module: LightningModule, callbacks: Sequence[Callback]) -> list[Callback]:
-    """The trainer's callbacks with those of the module: one of the module's replaces the trainer's of its class."""
+    """The trainer's callbacks with the module's: one of the module's replaces the trainer's of its class."""
     own = module.configure_callbacks()
     own = [own] if isinstance(own, Callback) else list(own)
     if not own:
         return list(callbacks)
-    kept = [callback for callback in callbacks if not any(issubclass(type(theirs), type(callback)) for theirs in own)]
+    kept = [
+        callback
+        for callback in callbacks
+        if not any(issubclass(type(theirs), type(callback)) for theirs in own)
+    ]
     merged = in_order([*kept, *own])
     check_state_keys(merged)
     return merged
@@ -132,7 +151,8 @@ def gather_loggers(given: Any, root_dir: str, *, dev_run: bool) -> list[Logger]:
     """The loggers of a trainer.
 
     Args:
-        given: True for the default (TensorBoard where it is installed, else CSV), False for none, a logger, or several.
+        given: True for the default (TensorBoard where it is installed, else CSV), False for none, a logger,
+            or several.
         root_dir: Where the default one writes.
         dev_run: Whether nothing is to be written.
     """
@@ -146,5 +166,8 @@ def gather_loggers(given: Any, root_dir: str, *, dev_run: bool) -> list[Logger]:
     loggers = list(given) if isinstance(given, Iterable) else [given]
     for logger in loggers:
         if not isinstance(logger, Logger):
-            raise TypeError(f"`logger` holds {logger!r}, which is no `levin.loggers.Logger`. Give one, several, True or False.")
+            raise TypeError(
+                f"`logger` holds {logger!r}, which is no `levin.loggers.Logger`. Give one, several, True or "
+                "False."
+            )
     return loggers

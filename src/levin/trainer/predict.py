@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from levin.data.fetch import Fetcher
-from levin.trainer.dataloaders import batch_mover, count_batches, flatten, length_of, set_epoch, warn_if_shuffled
+from levin.trainer.dataloaders import batch_mover, count_batches, flatten, set_epoch, warn_if_shuffled
 from levin.trainer.evaluate import check_arguments, restore_modes
 from levin.trainer.step import bind_step
 from levin.utils.errors import MisconfigurationException
@@ -32,7 +31,8 @@ class PredictionLoop:
         loaders: The loaders as the hook returned them; None before they were needed.
         max_batches: How many batches of each are run.
         return_predictions: Whether predictions are kept.
-        keeps_indices: Whether the numbers of the samples in each batch are kept, for callbacks that write predictions.
+        keeps_indices: Whether the numbers of the samples in each batch are kept, for callbacks that write
+            predictions.
         current_batch_indices: The numbers of the samples of the batch at hand.
         epoch_batch_indices: For each loader and each of its batches, the numbers of its samples.
     """
@@ -68,12 +68,14 @@ class PredictionLoop:
         warn_if_shuffled("predict", self._flat)
         self.max_batches = count_batches("predict", self._flat, limit)
         check_arguments(self.run_.module.predict_step, len(self._flat))
+        self.run_.profiler.attach(self.run_.module, sum(self.max_batches))
 
     def run(self) -> list[Any] | None:
         """Predict.
 
         Returns:
-            What `predict_step` returned, in order: a list for one loader, a list of lists for several; None if it was not to be kept.
+            What `predict_step` returned, in order: a list for one loader, a list of lists for several; None
+            if it was not to be kept.
         """
         run, hooks = self.run_, self.run_.hooks
         with torch.inference_mode() if run.debugging.inference_mode else torch.no_grad():
@@ -122,11 +124,11 @@ class PredictionLoop:
         loader, move = self._flat[index], batch_mover(self.run_)
         if self.keeps_indices and isinstance(loader, DataLoader) and loader.batch_sampler is not None:
             loader = self._flat[index] = _remembering(loader)
-        is_sized = length_of(loader) != math.inf
-        return Fetcher(loader, self.max_batches[index], lambda batch: move(batch, index), ends_early=not is_sized)
+        read = self.run_.profiler.wrap("[PredictionLoop].predict_next", next)
+        return Fetcher(loader, self.max_batches[index], lambda batch: move(batch, index), read=read)
 
     def _indices(self, index: int, batch_idx: int) -> list[int]:
-        """The numbers of a batch's samples, as the sampler gave them; workers may have asked for later ones already."""
+        """The numbers of a batch's samples; workers may have asked the sampler for later ones already."""
         sampler = getattr(self._flat[index], "batch_sampler", None)
         if not self.keeps_indices or not isinstance(sampler, _RememberingSampler):
             return []
@@ -144,7 +146,8 @@ def _check_mode(loaders: CombinedLoader | Any) -> None:
     mode = getattr(loaders, "mode", "sequential")
     if hasattr(loaders, "flattened") and mode != "sequential":
         raise MisconfigurationException(
-            f"`predict` runs loaders one after another, and got CombinedLoader(mode={mode!r}). Use mode='sequential'."
+            f"`predict` runs loaders one after another, and got CombinedLoader(mode={mode!r}). Use "
+            "mode='sequential'."
         )
 
 
@@ -167,7 +170,8 @@ class _RememberingSampler(BatchSampler):
 
 def _remembering(loader: DataLoader[Any]) -> DataLoader[Any]:
     kept = (
-        "dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
+        "dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn",
+        "multiprocessing_context", "generator",
         "prefetch_factor", "persistent_workers", "pin_memory_device",
     )  # fmt: skip
     settings = {name: getattr(loader, name) for name in kept if hasattr(loader, name)}

@@ -19,7 +19,8 @@ class Progress:
         validations: Validations that were run to their end, the sanity check excepted.
         scheduler_steps: Moves of learning-rate schedulers.
         is_last_batch: Whether the newest batch is the epoch's last one.
-        in_batch: Whether the newest batch's hooks are still running: what is saved by then does not call it complete.
+        in_batch: Whether the newest batch's hooks are still running: what is saved by then does not call it
+            complete.
         in_epoch: Whether an epoch has begun and is not over.
         in_epoch_end: Whether the epoch's batches are over and its last hooks are running.
         evaluated_batches: Batches that the running validation, or the last one, has run.
@@ -49,11 +50,10 @@ class Progress:
         self.batch, self.unfinished, self.is_last_batch = 0, 0, False
         self.steps_before, self.moves_before = self.step, self.scheduler_steps
 
-    def batch_done(self, *, is_last: bool) -> None:
+    def batch_done(self) -> None:
         """A batch was run; its last hooks are still to come."""
         self.batch += 1
         self.total_batches += 1
-        self.is_last_batch = is_last
         self.in_batch = True
 
     @property
@@ -68,14 +68,16 @@ class Progress:
         self.unfinished = 0
 
     def state_dict(self, *, automatic: bool) -> dict[str, Any]:
-        """The state of the fit loop in the field's common form, with the counters that are derived from these.
+        """The state of the fit loop in the field's common form, whose counters follow from these.
 
         Args:
             automatic: Whether the steps were automatic optimization's.
         """
         steps, steps_now = self.step, self.step - self.steps_before
         moves, moves_now = self.scheduler_steps, self.scheduler_steps - self.moves_before
-        stepped = _progress(_counts(ready=steps, completed=steps), _counts(ready=steps_now, completed=steps_now))
+        stepped = _progress(
+            _counts(ready=steps, completed=steps), _counts(ready=steps_now, completed=steps_now)
+        )
         unused = _progress(_counts(ready=0, completed=0), _counts(ready=0, completed=0))
         cleared, cleared_now = (steps, steps_now) if automatic else (0, 0)
         return {
@@ -130,6 +132,8 @@ class Progress:
         self.is_last_batch = batches["is_last_batch"]
         self.epoch = epochs["processed"]
         self.unfinished = self.batch if epochs["ready"] > epochs["processed"] else 0
+        if self.unfinished:  # the batch that it was saved at had not been counted yet
+            self.batches_that_stepped += 1
         self.scheduler_steps = state["epoch_loop.scheduler_progress"]["total"]["completed"]
         self.evaluated_batches = state["epoch_loop.val_loop.batch_progress"]["current"]["completed"]
         self.in_batch = self.in_epoch = self.in_epoch_end = False

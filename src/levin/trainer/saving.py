@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from levin._version import __version__
@@ -15,6 +14,8 @@ from levin.utils.paths import exists, is_local, join, listdir, local_path
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from levin.trainer.states import Run
 
 FORMAT_VERSION = "2.6.6"
@@ -43,7 +44,9 @@ def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False)
     }
     if not weights_only:
         checkpoint["callbacks"] = {cb.state_key: state for cb in callbacks if (state := cb.state_dict())}
-        checkpoint["optimizer_states"] = [strategy.get_optimizer_state(optimizer) for optimizer in strategy.optimizers]
+        checkpoint["optimizer_states"] = [
+            strategy.get_optimizer_state(optimizer) for optimizer in strategy.optimizers
+        ]
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in run.lr_scheduler_configs]
         scaling = strategy.precision.state_dict()
         if scaling:
@@ -51,7 +54,7 @@ def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False)
     for owner in (module, run.datamodule):
         if owner is not None:
             checkpoint.update(owner.hyper_parameters_for_checkpoint())
-    if run.datamodule is not None and not weights_only:
+    if run.datamodule is not None:
         data_state = run.datamodule.state_dict()
         if data_state:
             checkpoint[type(run.datamodule).__qualname__] = data_state
@@ -96,13 +99,15 @@ def read(run: Run, path: str, *, weights_only: bool | None) -> dict[str, Any]:
     missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
     if missing:
         raise KeyError(
-            f"Training can't go on from {path}: it holds {missing} not, as is so when it was saved with save_weights_only=True. To start "
+            f"Training can't go on from {path}: it holds {missing} not, as is so when it was saved with "
+            "save_weights_only=True. To start "
             "a new training from these weights use `load_from_checkpoint`, and `fit` without ckpt_path."
         )
     limit, epoch = run.limits.max_epochs, checkpoint["epoch"]
     if limit is not None and limit != -1 and epoch > limit:
         raise MisconfigurationException(
-            f"{path} was saved in epoch {epoch}, and `max_epochs={limit}`. Set max_epochs to the number of epochs in all."
+            f"{path} was saved in epoch {epoch}, and `max_epochs={limit}`. Set max_epochs to the number of "
+            "epochs in all."
         )
     return checkpoint
 
@@ -111,7 +116,9 @@ def restore_model(run: Run, checkpoint: dict[str, Any], callbacks: Sequence[Call
     """Take back weights, data state and callbacks: what every kind of run needs."""
     for hook in run.hooks.of_module("on_load_checkpoint"):
         hook(checkpoint)
-    run.strategy.load_module_state_dict(run.module, checkpoint["state_dict"], strict=run.module.strict_loading)
+    run.strategy.load_module_state_dict(
+        run.module, checkpoint["state_dict"], strict=run.module.strict_loading
+    )
     if run.datamodule is not None:
         data_state = checkpoint.get(type(run.datamodule).__qualname__)
         if data_state:
@@ -126,7 +133,10 @@ def _restore_callbacks(run: Run, checkpoint: dict[str, Any], callbacks: Sequence
     present = {callback.state_key: callback for callback in callbacks}
     absent = [str(key) for key in states if str(key) not in present]
     if absent and run.state.fn is TrainerFn.FITTING:
-        rank_zero_warn(f"The checkpoint holds the states of callbacks that this Trainer does not have: {absent}. Add them to go on as before.")
+        rank_zero_warn(
+            f"The checkpoint holds the states of callbacks that this Trainer does not have: {absent}. Add "
+            "them to go on as before."
+        )
     for key, callback in present.items():
         if key in states:
             callback.load_state_dict(states[key])
@@ -178,7 +188,8 @@ def resolve_path(
         if model_given:
             return None
         rank_zero_warn(
-            f"`trainer.{fn}()` was called without a model, so that the best checkpoint of the last fit is used. To use the weights as they "
+            f"`trainer.{fn}()` was called without a model, so that the best checkpoint of the last fit is "
+            "used. To use the weights as they "
             f"are pass the model: `trainer.{fn}(model)`; to be explicit pass ckpt_path='best'."
         )
         path = "best"
@@ -200,21 +211,34 @@ def _neighbours(path: str) -> str:
     if not is_local(path) or not os.path.isdir(local_path(folder)):
         return f" The folder {folder!r} does not exist either." if is_local(path) else ""
     names = [name for name in listdir(folder) if name.endswith(".ckpt")]
-    return f" The folder holds: {', '.join(sorted(names)[:10])}." if names else " The folder holds no checkpoint."
+    return (
+        f" The folder holds: {', '.join(sorted(names)[:10])}."
+        if names
+        else " The folder holds no checkpoint."
+    )
 
 
 def _best(found: Sequence[Callback], fn: TrainerFn, fast_dev_run: bool) -> str:
     if fast_dev_run:
-        raise ValueError(f"`trainer.{fn}(ckpt_path='best')` can't be used with fast_dev_run: no checkpoint is written. Pass a path.")
+        raise ValueError(
+            f"`trainer.{fn}(ckpt_path='best')` can't be used with fast_dev_run: no checkpoint is written. "
+            "Pass a path."
+        )
     keepers = [callback for callback in found if hasattr(callback, "best_model_path")]
     if not keepers:
-        raise ValueError(f"`trainer.{fn}(ckpt_path='best')` needs a ModelCheckpoint callback, and there is none. Pass a path.")
+        raise ValueError(
+            f"`trainer.{fn}(ckpt_path='best')` needs a ModelCheckpoint callback, and there is none. Pass a "
+            "path."
+        )
     if len(keepers) > 1:
-        rank_zero_warn(f"There are {len(keepers)} checkpoint callbacks: 'best' means the best of the first one.")
+        rank_zero_warn(
+            f"There are {len(keepers)} checkpoint callbacks: 'best' means the best of the first one."
+        )
     best: str = keepers[0].best_model_path
     if not best:
         raise ValueError(
-            f"`trainer.{fn}(ckpt_path='best')`: there is no best checkpoint yet. Call `trainer.fit` first, or pass a path."
+            f"`trainer.{fn}(ckpt_path='best')`: there is no best checkpoint yet. Call `trainer.fit` first, "
+            "or pass a path."
         )
     return best
 
@@ -224,7 +248,9 @@ def _last(found: Sequence[Callback], *, told: bool = True) -> str | None:
     candidates = [path for callback in found for path in _last_of(callback)]
     if not candidates:
         if told:
-            rank_zero_warn("ckpt_path='last': there is no last checkpoint yet. Training starts from the beginning.")
+            rank_zero_warn(
+                "ckpt_path='last': there is no last checkpoint yet. Training starts from the beginning."
+            )
         return None
     newest: str = max(candidates, key=os.path.getmtime)
     rank_zero_info(f"ckpt_path='last' is {newest}.")
@@ -239,6 +265,11 @@ def _last_of(callback: Callback) -> list[str]:
     folder = getattr(callback, "dirpath", None)
     if not folder or not exists(folder):
         return []
-    start, end = str(getattr(callback, "CHECKPOINT_NAME_LAST", "last")), str(getattr(callback, "FILE_EXTENSION", ".ckpt"))
-    names = (name for name in listdir(folder) if os.path.basename(name).startswith(start) and name.endswith(end))
+    start, end = (
+        str(getattr(callback, "CHECKPOINT_NAME_LAST", "last")),
+        str(getattr(callback, "FILE_EXTENSION", ".ckpt")),
+    )
+    names = (
+        name for name in listdir(folder) if os.path.basename(name).startswith(start) and name.endswith(end)
+    )
     return [join(folder, os.path.basename(name)) for name in names]

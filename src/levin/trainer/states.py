@@ -26,10 +26,10 @@ class _Word(str, Enum):
     """An enum whose members are the words they stand for."""
 
     def __str__(self) -> str:
-        return self.value
+        return str(self.value)
 
     def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
+        return format(str(self.value), spec)
 
 
 class TrainerStatus(_Word):
@@ -127,14 +127,16 @@ class Run:
             raise RuntimeError("There is no module yet: call fit, validate, test or predict with one.")
         return self.attached
 
-    def write_logs(self, values: dict[str, Any], *, step: int | None = None, epoch: int | None = None) -> None:
+    def write_logs(
+        self, values: dict[str, Any], *, step: int | None = None, epoch: int | None = None
+    ) -> None:
         """Give the loggers one row.
 
         Args:
             values: Name -> number or tensor; the tensors come from the device in one transfer.
             step: Its place on the x axis; by default the number of batches that stepped.
-            epoch: Added to the row under "epoch", unless the user logged one. A value that the user logged as "step" is then the
-                row's place, and the epoch is left out.
+            epoch: Added to the row under "epoch", unless the user logged one. A value that the user logged as
+                "step" is then the row's place, and the epoch is left out.
         """
         if not self.loggers or not values:
             return

@@ -1,10 +1,9 @@
-"""A training step: forward, backward and update, with everything that does not change in an epoch settled before it."""
+"""A training step: forward, backward and update; what does not change in an epoch is settled before it."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -15,6 +14,8 @@ from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch.optim import Optimizer
 
     from levin.trainer.states import Run
@@ -50,8 +51,10 @@ class AutomaticStep:
         self.optimizer = strategy.optimizers[0]
         self.accumulate = 1 if strategy.accumulates_itself else run.updates.accumulate_grad_batches
         self.training_step = bind_step(run, "training_step")
-        self.wrapped = run.wrapped_optimizers[0]
         self.custom_step = _override(run, "optimizer_step")
+        self.wrapped = run.wrapped_optimizers[0]
+        # what comes before a step belongs to the call of `optimizer.step`, wherever that is made
+        self.wrapped.before_step = self._prepare_step
         self.backward = _backward(run)
         self.has_own_backward = overrides(module, "backward", LightningModule)
         self.zero_grad = self._zero_grad(run)
@@ -95,8 +98,8 @@ class AutomaticStep:
             self.zero_grad()
         if loss is not None:
             self._differentiate(loss)
-        if self.stepped:
-            self._prepare_step()
+        if self.stepped and self.custom_step is None:
+            self._prepare_step(self.optimizer)
         return loss
 
     def _differentiate(self, loss: Tensor) -> None:
@@ -108,13 +111,13 @@ class AutomaticStep:
         for hook in self.hooks.on_after_backward:
             hook()
 
-    def _prepare_step(self) -> None:
+    def _prepare_step(self, optimizer: Optimizer) -> None:
         if self.precision.scales:
-            self.precision.unscale_gradients(self.optimizer)
+            self.precision.unscale_gradients(optimizer)
         for hook in self.hooks.on_before_optimizer_step:
-            hook(self.optimizer)
+            hook(optimizer)
         if self.clip is not None:
-            self.clip(self.optimizer)
+            self.clip(optimizer)
 
     def _zero_grad(self, run: Run) -> Callable[[], None]:
         custom = _override(run, "optimizer_zero_grad")
@@ -131,7 +134,7 @@ class AutomaticStep:
 
 
 class ManualStep:
-    """Manual optimization: `training_step` does all of it; its optimizers bring in precision, hooks and counters.
+    """Manual optimization: `training_step` does it all; its optimizers bring in precision, hooks, counters.
 
     Args:
         run: The run.
@@ -146,7 +149,7 @@ class ManualStep:
         for optimizer in run.wrapped_optimizers:
             optimizer.before_step, optimizer.after_step = self._before_step, self._after_step
 
-    def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:  # noqa: ARG002  # the protocol's
+    def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:  # noqa: ARG002  # a step's
         """Train on a batch."""
         metrics = self.metrics
         outer, metrics.scope = metrics.scope, "training_step"
@@ -157,9 +160,11 @@ class ManualStep:
         if isinstance(output, Tensor):
             return {"loss": output.detach()}
         if isinstance(output, dict):
-            return output
+            loss = output.get("loss")
+            return {**output, "loss": loss.detach()} if isinstance(loss, Tensor) else output
         raise MisconfigurationException(
-            f"`training_step` returned a {type(output).__name__}. In manual optimization return a tensor, a dict or None."
+            f"`training_step` returned a {type(output).__name__}. In manual optimization return a tensor, a "
+            "dict or None."
         )
 
     def _before_step(self, optimizer: Optimizer) -> None:
@@ -173,7 +178,7 @@ class ManualStep:
 
 
 def bind_step(run: Run, name: str) -> Callable[..., Any]:
-    """A step method of the module as the loops call it: with as many of (batch, batch_idx, dataloader_idx) as it takes."""
+    """A step of the module as loops call it: with as many of batch, batch_idx, dataloader_idx as it takes."""
     module = run.module
     step = run.strategy.redirect(module, name)
     accepts = num_arguments(getattr(module, name))
@@ -200,7 +205,9 @@ def _override(run: Run, name: str) -> Callable[..., Any] | None:
     module = run.module
     if not overrides(module, name, LightningModule):
         return None
-    return run.hooks.bind(name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}")
+    return run.hooks.bind(
+        name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}"
+    )
 
 
 def _backward(run: Run) -> Callable[..., None]:
@@ -230,7 +237,11 @@ def _clipping(run: Run) -> Callable[[Optimizer], None] | None:
     """What clips gradients before a step: the module's own way, the Trainer's setting, or nothing."""
     module, updates = run.module, run.updates
     own = overrides(module, "configure_gradient_clipping", LightningModule)
-    if not own and not overrides(module, "clip_gradients", LightningModule) and updates.gradient_clip_val is None:
+    if (
+        not own
+        and not overrides(module, "clip_gradients", LightningModule)
+        and updates.gradient_clip_val is None
+    ):
         return None
     configure = run.hooks.bind(
         "configure_gradient_clipping",
@@ -249,15 +260,19 @@ def _loss_of(output: Any) -> Tensor | None:
     """The loss that `training_step` returned in another form than as a tensor."""
     if output is None:
         rank_zero_warn(
-            "`training_step` returned None: there is no backward for this batch. If that was not meant, return the loss."
+            "`training_step` returned None: there is no backward for this batch. If that was not meant, "
+            "return the loss."
         )
         return None
     if isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
         loss: Tensor = output["loss"]
         return loss
-    given = f"a dict with the keys {list(output)}" if isinstance(output, dict) else f"a {type(output).__name__}"
+    given = (
+        f"a dict with the keys {list(output)}" if isinstance(output, dict) else f"a {type(output).__name__}"
+    )
     raise MisconfigurationException(
-        f"`training_step` returned {given}. In automatic optimization return the loss (a tensor), a dict with the key 'loss', or None "
+        f"`training_step` returned {given}. In automatic optimization return the loss (a tensor), a dict "
+        "with the key 'loss', or None "
         "to skip the batch."
     )
 
@@ -265,9 +280,11 @@ def _loss_of(output: Any) -> Tensor | None:
 def _refuse_loss(loss: Tensor) -> None:
     if loss.numel() != 1:
         raise RuntimeError(
-            f"The loss has the shape {tuple(loss.shape)}, and backward needs a single number. Return its mean: `return loss.mean()`."
+            f"The loss has the shape {tuple(loss.shape)}, and backward needs a single number. Return its "
+            "mean: `return loss.mean()`."
         )
     raise RuntimeError(
-        "The loss is not attached to a graph (requires_grad is False), so that there are no gradients to compute. Usual causes: "
+        "The loss is not attached to a graph (requires_grad is False), so that there are no gradients to "
+        "compute. Usual causes: "
         "`.detach()`, `.item()` or `torch.no_grad()` on the way to it, or all parameters frozen."
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def results_table(stage: str, results: Sequence[dict[str, float]]) -> str:
@@ -20,7 +23,7 @@ def results_table(stage: str, results: Sequence[dict[str, float]]) -> str:
     for index, (values, suffix) in enumerate(zip(results, suffixes, strict=True)):
         for name, value in values.items():
             row = rows.setdefault(name.removesuffix(suffix), [""] * len(results))
-            row[index] = f"{value:.6g}" if isinstance(value, float) else str(value)
+            row[index] = f"{value:.6g}"
     header = [f"{stage.capitalize()} metric", *(f"DataLoader {index}" for index in range(len(results)))]
     return _boxed([header, *([name, *rows[name]] for name in sorted(rows))])
 
@@ -35,4 +38,6 @@ def _boxed(rows: list[list[str]]) -> str:
         return "│" + "│".join(f" {cell:>{width}} " for cell, width in zip(row, widths, strict=True)) + "│"
 
     header, *body = rows
-    return "\n".join([line("┌", "┬", "┐"), text(header), line("├", "┼", "┤"), *map(text, body), line("└", "┴", "┘")])
+    return "\n".join(
+        [line("┌", "┬", "┐"), text(header), line("├", "┼", "┤"), *map(text, body), line("└", "┴", "┘")]
+    )

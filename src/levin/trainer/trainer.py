@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +34,14 @@ from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import HookTable, check_hook_names
 from levin.trainer.evaluate import EvaluationLoop
 from levin.trainer.fit import FitLoop
-from levin.trainer.parts import gather_callbacks, gather_loggers, with_callbacks_of
+from levin.trainer.parts import gather_callbacks, gather_loggers, has_timer, with_callbacks_of
 from levin.trainer.predict import PredictionLoop
 from levin.trainer.progress import Progress
 from levin.trainer.states import Run, RunningStage, TrainerFn, TrainerStatus
 from levin.trainer.step import backward_with_hooks
 from levin.trainer.table import results_table
-from levin.trainer.view import TrainerView
 from levin.trainer.verify import check_datamodule, check_module, verify
+from levin.trainer.view import TrainerView
 from levin.utils.errors import MisconfigurationException, shorten_traceback
 from levin.utils.overrides import overrides
 from levin.utils.paths import is_local, local_path
@@ -50,17 +49,14 @@ from levin.utils.rank import rank_zero_info
 from levin.utils.seed import isolate_rng
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-
-    from torch.optim import Optimizer
 
     from levin.accelerators.base import Accelerator
     from levin.core.callback import Callback
     from levin.loggers.base import Logger
     from levin.profilers.base import Profiler
     from levin.strategies.base import Strategy
-    from levin.utils.types import LRSchedulerConfig
 
 
 class Trainer(TrainerView):
@@ -74,10 +70,12 @@ class Trainer(TrainerView):
         devices: How many, or which: a number, "0,1", [0, 1], -1 for all, or "auto".
         num_nodes: Machines.
         precision: "32-true" (default), "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true".
-        logger: A logger, several, True for the default one (TensorBoard where it is installed, else CSV), False for none.
+        logger: A logger, several, True for the default one (TensorBoard where it is installed, else CSV),
+            False for none.
         callbacks: A callback or several.
         fast_dev_run: Run this many batches of everything and write nothing; True is 1.
-        max_epochs: Stop after this many epochs; 1000 where neither steps nor time are limited; -1 for no limit.
+        max_epochs: Stop after this many epochs; 1000 where neither steps nor time are limited; -1 for no
+            limit.
         min_epochs: Do not stop before.
         max_steps: Stop after this many optimizer steps; -1 for no limit.
         min_steps: Do not stop before.
@@ -163,53 +161,56 @@ class Trainer(TrainerView):
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
     ) -> None:
-        debugging = Debugging(fast_dev_run, detect_anomaly, barebones, inference_mode)
-        extras = {
-            "fast_dev_run": fast_dev_run, "detect_anomaly": detect_anomaly, "profiler": profiler, "logger": logger,
-            "enable_checkpointing": enable_checkpointing, "enable_progress_bar": enable_progress_bar,
-            "enable_model_summary": enable_model_summary, "log_every_n_steps": log_every_n_steps,
-            "num_sanity_val_steps": num_sanity_val_steps,
-        }  # fmt: skip
-        check_barebones(barebones, extras)
+        check_barebones(
+            barebones, fast_dev_run=fast_dev_run, detect_anomaly=detect_anomaly, profiler=profiler,
+            logger=logger, enable_checkpointing=enable_checkpointing, enable_progress_bar=enable_progress_bar,
+            enable_model_summary=enable_model_summary, log_every_n_steps=log_every_n_steps,
+            num_sanity_val_steps=num_sanity_val_steps,
+        )  # fmt: skip
         limits = Limits.parse(
             max_epochs=max_epochs, min_epochs=min_epochs, max_steps=max_steps, min_steps=min_steps,
             limit_train_batches=limit_train_batches, limit_val_batches=limit_val_batches,
-            limit_test_batches=limit_test_batches, limit_predict_batches=limit_predict_batches, overfit_batches=overfit_batches,
+            limit_test_batches=limit_test_batches, limit_predict_batches=limit_predict_batches,
+            overfit_batches=overfit_batches,
         )  # fmt: skip
         intervals = Intervals.parse(
             val_check_interval=val_check_interval, check_val_every_n_epoch=check_val_every_n_epoch,
             num_sanity_val_steps=num_sanity_val_steps, log_every_n_steps=log_every_n_steps,
             reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
         )  # fmt: skip
-        updates = Updates(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)
         if barebones:
             intervals = without_extras(intervals)
             logger = enable_checkpointing = enable_progress_bar = enable_model_summary = False
+        debugging = Debugging(fast_dev_run, detect_anomaly, barebones, inference_mode)
         if fast_dev_run:
             limits, intervals = for_dev_run(int(fast_dev_run), limits, intervals)
         Reproducibility(deterministic, benchmark).apply()
-        resolved = hardware.resolve(
-            accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision, plugins=plugins,
-            sync_batchnorm=sync_batchnorm,
+        self._hardware = hardware.resolve(
+            accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy,
+            precision=precision, plugins=plugins, sync_batchnorm=sync_batchnorm,
         )  # fmt: skip
-        hardware.announce(resolved)
-        self._hardware = resolved
+        hardware.announce(self._hardware)
         self.default_root_dir = _root_dir(default_root_dir)
         self.use_distributed_sampler = use_distributed_sampler
         self.enable_autolog_hparams = enable_autolog_hparams
         self.model_registry = model_registry
         self._callbacks = gather_callbacks(
-            callbacks, checkpoints=enable_checkpointing, progress_bar=enable_progress_bar, summary=enable_model_summary, max_time=max_time
-        )
-        self.metrics = Metrics(enabled=not barebones)
-        parsed_profiler = parse_profiler(profiler)
-        self.hooks = HookTable(self.metrics, parsed_profiler)
-        self.run = Run(
-            limits=limits.with_open_end(has_timer=max_time is not None or any(hasattr(c, "time_remaining") for c in self._callbacks)),
-            intervals=intervals, updates=updates, debugging=debugging, strategy=resolved.strategy, profiler=parsed_profiler,
-            hooks=self.hooks, metrics=self.metrics, progress=Progress(),
-            loggers=gather_loggers(logger, self.default_root_dir, dev_run=bool(fast_dev_run)),
+            callbacks, checkpoints=enable_checkpointing, progress_bar=enable_progress_bar,
+            summary=enable_model_summary, max_time=max_time,
         )  # fmt: skip
+        self.metrics = Metrics(enabled=not barebones)
+        self.run = Run(
+            limits=limits.with_open_end(has_timer=has_timer(self._callbacks)),
+            intervals=intervals,
+            updates=Updates(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm),
+            debugging=debugging,
+            strategy=self._hardware.strategy,
+            profiler=(parsed := parse_profiler(profiler)),
+            hooks=HookTable(self.metrics, parsed),
+            metrics=self.metrics,
+            progress=Progress(),
+            loggers=gather_loggers(logger, self.default_root_dir, dev_run=bool(fast_dev_run)),
+        )
         self.fit_loop = FitLoop(self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again)
         self.validate_loop = EvaluationLoop(self.run, RunningStage.VALIDATING)
         self.test_loop = EvaluationLoop(self.run, RunningStage.TESTING)
@@ -271,7 +272,9 @@ class Trainer(TrainerView):
         Returns:
             For each dataloader the logged names and their values.
         """
-        with self._running(TrainerFn.VALIDATING, model, {"val": dataloaders}, datamodule, ckpt_path, weights_only):
+        with self._running(
+            TrainerFn.VALIDATING, model, {"val": dataloaders}, datamodule, ckpt_path, weights_only
+        ):
             results = self.validate_loop.run()
         self._show(results, "validate", verbose)
         return results
@@ -286,7 +289,9 @@ class Trainer(TrainerView):
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
         """Test a module; arguments and result are those of `validate`."""
-        with self._running(TrainerFn.TESTING, model, {"test": dataloaders}, datamodule, ckpt_path, weights_only):
+        with self._running(
+            TrainerFn.TESTING, model, {"test": dataloaders}, datamodule, ckpt_path, weights_only
+        ):
             results = self.test_loop.run()
         self._show(results, "test", verbose)
         return results
@@ -314,7 +319,9 @@ class Trainer(TrainerView):
             What `predict_step` returned for each batch; for several loaders a list for each.
         """
         self.predict_loop.return_predictions = return_predictions is not False
-        with self._running(TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only):
+        with self._running(
+            TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only
+        ):
             return self.predict_loop.run()
 
     def save_checkpoint(
@@ -331,7 +338,10 @@ class Trainer(TrainerView):
             AttributeError: If there is no module yet.
         """
         if self.run.attached is None:
-            raise AttributeError("There is nothing to save: call fit, validate, test or predict first, or `strategy.connect(model)`.")
+            raise AttributeError(
+                "There is nothing to save: call fit, validate, test or predict first, or "
+                "`strategy.connect(model)`."
+            )
         with self.profiler.profile("save_checkpoint"):
             checkpoint = saving.dump(self.run, self.callbacks, weights_only=bool(weights_only))
             self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)
@@ -350,17 +360,22 @@ class Trainer(TrainerView):
         weights_only: bool | None,
     ) -> Iterator[None]:
         """Everything around a loop: set up before, put away after, and tidy up after an exception."""
-        module, source = self._attach(fn, model, given, datamodule)
+        module = self._attach(fn, model, given, datamodule)
         state = self.state
         try:
             path = saving.resolve_path(
-                ckpt_path or self._user_ckpt_path, fn=fn, model_given=model is not None, callbacks=self.callbacks,
-                fast_dev_run=bool(self.fast_dev_run),
+                self._user_ckpt_path if ckpt_path is None else ckpt_path,
+                fn=fn, model_given=model is not None,
+                callbacks=self.callbacks, fast_dev_run=bool(self.fast_dev_run),
             )  # fmt: skip
-            with torch.autograd.set_detect_anomaly(True) if self.run.debugging.detect_anomaly else nullcontext():
-                self._set_up(module, source, path, weights_only)
+            with (
+                torch.autograd.set_detect_anomaly(True)
+                if self.run.debugging.detect_anomaly
+                else nullcontext()
+            ):
+                self._set_up(module, path, weights_only)
                 yield
-                self._tear_down(module)
+                self._tear_down()
             state.status = TrainerStatus.FINISHED
         except BaseException as error:
             self._fail(error)
@@ -371,20 +386,29 @@ class Trainer(TrainerView):
             self._detach_callbacks()
 
     def _attach(
-        self, fn: TrainerFn, model: LightningModule | None, given: dict[str, Any], datamodule: LightningDataModule | None
-    ) -> tuple[LightningModule, DataSource]:
+        self,
+        fn: TrainerFn,
+        model: LightningModule | None,
+        given: dict[str, Any],
+        datamodule: LightningDataModule | None,
+    ) -> LightningModule:
         """Bring module, data and callbacks together, and check that they fit."""
         run, state = self.run, self.state
         first = next(iter(given))
         if isinstance(given[first], LightningDataModule):
             given, datamodule = {**given, first: None}, given[first]
         if datamodule is not None and any(loaders is not None for loaders in given.values()):
-            raise MisconfigurationException(f"`trainer.{fn}` got dataloaders and a data module. Pass one of the two.")
+            raise MisconfigurationException(
+                f"`trainer.{fn}` got dataloaders and a data module. Pass one of the two."
+            )
         check_datamodule(datamodule)
         if model is None and fn is not TrainerFn.FITTING:
             model = run.attached
             if model is None:
-                raise TypeError(f"`trainer.{fn}()` needs a model: no fit came before it whose model could be used. Pass one.")
+                raise TypeError(
+                    f"`trainer.{fn}()` needs a model: no fit came before it whose model could be used. Pass "
+                    "one."
+                )
         module = check_module(getattr(model, "_orig_mod", model))
         state.fn, state.status = fn, TrainerStatus.RUNNING
         state.stage = RunningStage.TRAINING if fn is TrainerFn.FITTING else RunningStage(fn.value)
@@ -394,41 +418,38 @@ class Trainer(TrainerView):
         if datamodule is not None:
             datamodule.trainer = self
         source = DataSource(run, given)
-        self.fit_loop.reset(source)
-        for loop in (self.fit_loop.validation, self.validate_loop, self.test_loop, self.predict_loop):
+        for loop in self._loops_of(fn):
             loop.reset(source)
         self._run_callbacks = with_callbacks_of(module, self._callbacks)
         check_hook_names(module, datamodule, self.callbacks)
         self._attach_callbacks(module)
         self._look_again()
         verify(run, source)
-        return module, source
+        return module
 
-    def _set_up(self, module: LightningModule, source: DataSource, path: str | None, weights_only: bool | None) -> None:
-        run, strategy, stage = self.run, self.strategy, self.state.fn
-        is_fit = stage is TrainerFn.FITTING
-        strategy.setup_environment()
-        self.profiler.setup(stage=str(stage), local_rank=self.local_rank, log_dir=self.log_dir)
+    def _loops_of(self, fn: TrainerFn) -> tuple[FitLoop | EvaluationLoop | PredictionLoop, ...]:
+        if fn is TrainerFn.FITTING:
+            return self.fit_loop, self.fit_loop.validation
+        if fn is TrainerFn.PREDICTING:
+            return (self.predict_loop,)
+        return (self.validate_loop if fn is TrainerFn.VALIDATING else self.test_loop,)
+
+    def _set_up(self, module: LightningModule, path: str | None, weights_only: bool | None) -> None:
+        """Everything up to the first batch, in the order in which hooks may count on it."""
+        run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
+        self.strategy.setup_environment()
+        self.profiler.setup(stage=str(self.state.fn), local_rank=self.local_rank, log_dir=self.log_dir)
         self.metrics.start_run(module)
-        for owner in (run.datamodule, module):
-            if owner is not None and overrides(owner, "prepare_data", DataHooks):
-                self._call(owner, "prepare_data")
-        for logger in self.loggers:
-            _ = logger.experiment
-        if run.datamodule is not None:
-            self._call(run.datamodule, "setup", stage=stage)
-        for hook in self.hooks.setup:
-            hook(stage=stage)
-        self._look_again()
+        self._set_up_data(module)
         if overrides(module, "configure_model", LightningModule):
-            with strategy.module_init_context():
+            with self.strategy.module_init_context():
                 self._call(module, "configure_model")
         checkpoint = self._read(path, weights_only) if path is not None else None
         self._ckpt_path = path
-        if checkpoint is not None and not strategy.restore_after_setup:
+        if checkpoint is not None and not self.strategy.restore_after_setup:
             saving.restore_model(run, checkpoint, self.callbacks)
-        strategy.setup_module(module)
-        if checkpoint is not None and strategy.restore_after_setup:
+        self.strategy.setup_module(module)
+        if checkpoint is not None and self.strategy.restore_after_setup:
             saving.restore_model(run, checkpoint, self.callbacks)
         if is_fit:
             self._set_up_optimizers(module)
@@ -439,11 +460,26 @@ class Trainer(TrainerView):
             saving.restore_training(run, checkpoint)
         module.zero_grad()
 
+    def _set_up_data(self, module: LightningModule) -> None:
+        datamodule = self.run.datamodule
+        for owner in (datamodule, module):
+            if owner is not None and overrides(owner, "prepare_data", DataHooks):
+                self._call(owner, "prepare_data")
+        for logger in self.loggers:
+            _ = logger.experiment  # makes its folder, before `setup` may want to write there
+        if datamodule is not None:
+            self._call(datamodule, "setup", stage=self.state.fn)
+        for hook in self.hooks.setup:
+            hook(stage=self.state.fn)
+        self._look_again()
+
     def _set_up_optimizers(self, module: LightningModule) -> None:
         run = self.run
         optimizers, run.lr_scheduler_configs = self._call_with(module, "configure_optimizers", configure)
         self.strategy.setup_optimizers(optimizers)
-        run.wrapped_optimizers = [LightningOptimizer(optimizer, self.strategy, module) for optimizer in self.strategy.optimizers]
+        run.wrapped_optimizers = [
+            LightningOptimizer(optimizer, self.strategy, module) for optimizer in self.strategy.optimizers
+        ]
         self._backward = backward_with_hooks(run)
 
     def _read(self, path: str, weights_only: bool | None) -> dict[str, Any]:
@@ -468,7 +504,7 @@ class Trainer(TrainerView):
         self.run.progress.evaluated_batches = 0
         self.state.stage = RunningStage.TRAINING
 
-    def _tear_down(self, module: LightningModule) -> None:
+    def _tear_down(self) -> None:
         self.strategy.teardown()
         if self.state.fn is TrainerFn.FITTING:
             for hook in self.hooks.on_fit_end:

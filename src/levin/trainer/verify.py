@@ -27,11 +27,19 @@ def check_module(model: Any) -> LightningModule:
         AttributeError: If its ``__init__`` did not call the base's.
     """
     if not isinstance(model, LightningModule):
-        given = f"the class {model.__name__}, not an instance" if isinstance(model, type) else f"a {_type_name(model)}"
+        given = (
+            f"the class {model.__name__}, not an instance"
+            if isinstance(model, type)
+            else f"a {_type_name(model)}"
+        )
         hint = " Put it into a LightningModule with a training_step." if isinstance(model, nn.Module) else ""
-        raise TypeError(f"`model` must be a `LightningModule` or a `torch._dynamo.OptimizedModule`, and is {given}.{hint}")
+        raise TypeError(
+            f"`model` must be a `LightningModule` or a `torch._dynamo.OptimizedModule`, and is {given}.{hint}"
+        )
     if "_trainer" not in vars(model):
-        raise AttributeError(f"`{type(model).__name__}.__init__` did not call `super().__init__()`. Make that its first line.")
+        raise AttributeError(
+            f"`{type(model).__name__}.__init__` did not call `super().__init__()`. Make that its first line."
+        )
     return model
 
 
@@ -51,7 +59,10 @@ def check_datamodule(datamodule: Any) -> None:
     if not isinstance(datamodule, LightningDataModule):
         raise TypeError(f"`datamodule` must be a `LightningDataModule`, and is a {_type_name(datamodule)}.")
     if "prepare_data_per_node" not in vars(datamodule):
-        raise AttributeError(f"`{type(datamodule).__name__}.__init__` did not call `super().__init__()`. Make that its first line.")
+        raise AttributeError(
+            f"`{type(datamodule).__name__}.__init__` did not call `super().__init__()`. Make that its first "
+            "line."
+        )
 
 
 def verify(run: Run, source: DataSource) -> None:
@@ -66,12 +77,16 @@ def verify(run: Run, source: DataSource) -> None:
     elif fn is TrainerFn.PREDICTING:
         _verify_predict(run)
     else:
-        _require(run.module, "validation_step" if fn is TrainerFn.VALIDATING else "test_step", f"trainer.{fn}")
+        _require(
+            run.module, "validation_step" if fn is TrainerFn.VALIDATING else "test_step", f"trainer.{fn}"
+        )
 
 
 def _require(module: LightningModule, name: str, caller: str) -> None:
     if not overrides(module, name, LightningModule):
-        raise MisconfigurationException(f"`{caller}` needs `{name}`, and {type(module).__name__} does not define it.")
+        raise MisconfigurationException(
+            f"`{caller}` needs `{name}`, and {type(module).__name__} does not define it."
+        )
 
 
 def _verify_fit(run: Run, source: DataSource) -> None:
@@ -83,10 +98,14 @@ def _verify_fit(run: Run, source: DataSource) -> None:
         source.load("train")  # raises with what is missing
     has_step, has_data = overrides(module, "validation_step", LightningModule), source.has("val")
     if has_data and not has_step:
-        rank_zero_warn(f"There is validation data, and {type(module).__name__} has no `validation_step`: it is not validated.")
+        rank_zero_warn(
+            f"There is validation data, and {type(module).__name__} has no `validation_step`: it is not "
+            "validated."
+        )
     if has_step and not has_data:
         rank_zero_warn(
-            f"{type(module).__name__} has a `validation_step`, and there is no validation data: it is not validated.",
+            f"{type(module).__name__} has a `validation_step`, and there is no validation data: it is not "
+            "validated.",
             category=PossibleUserWarning,
         )
     if not module.automatic_optimization:
@@ -97,7 +116,8 @@ def _verify_arguments(module: LightningModule) -> None:
     for name in ("training_step", "optimizer_step", "backward", "configure_gradient_clipping"):
         if "optimizer_idx" in inspect.signature(getattr(module, name)).parameters:
             raise RuntimeError(
-                f"`{type(module).__name__}.{name}` takes `optimizer_idx`, which is gone. For several optimizers set "
+                f"`{type(module).__name__}.{name}` takes `optimizer_idx`, which is gone. For several "
+                "optimizers set "
                 "`self.automatic_optimization = False` and use `self.optimizers()` in `training_step`."
             )
 
@@ -107,18 +127,23 @@ def _verify_manual(run: Run) -> None:
     if updates.gradient_clip_val is not None and updates.gradient_clip_val > 0:
         raise MisconfigurationException(
             f"`gradient_clip_val={updates.gradient_clip_val}` can't be applied in manual optimization. Call "
-            "`self.clip_gradients(optimizer, gradient_clip_val=...)` in `training_step`, and leave the Trainer's out."
+            "`self.clip_gradients(optimizer, gradient_clip_val=...)` in `training_step`, and leave the "
+            "Trainer's out."
         )
     if updates.accumulate_grad_batches != 1:
         raise MisconfigurationException(
-            f"`accumulate_grad_batches={updates.accumulate_grad_batches}` can't be applied in manual optimization. Step every so many "
+            f"`accumulate_grad_batches={updates.accumulate_grad_batches}` can't be applied in manual "
+            "optimization. Step every so many "
             "batches in `training_step`, and leave the Trainer's out."
         )
 
 
 def _verify_predict(run: Run) -> None:
     module = run.module
-    if not overrides(module, "predict_step", LightningModule) and not overrides(module, "forward", LightningModule):
+    if not overrides(module, "predict_step", LightningModule) and not overrides(
+        module, "forward", LightningModule
+    ):
         raise MisconfigurationException(
-            f"`trainer.predict` needs `predict_step` or `forward`, and {type(module).__name__} defines neither."
+            f"`trainer.predict` needs `predict_step` or `forward`, and {type(module).__name__} defines "
+            "neither."
         )

@@ -1,10 +1,9 @@
-"""What a trainer shows of its run: the attributes that modules, callbacks and users read, and those that they may set."""
+"""What a trainer shows of its run: the attributes that modules, callbacks and users read, and may set."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,13 @@ import torch
 from levin.callbacks.early_stopping import EarlyStopping
 from levin.callbacks.progress.base import ProgressBar
 from levin.core.callback import Callback, Checkpoint
-from levin.trainer.arguments import Duration, Setting
+from levin.trainer.arguments import Setting
 from levin.trainer.parts import in_order
 from levin.trainer.states import RunningStage, TrainerStatus
 from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from levin.profilers.base import Profiler
     from levin.resolve import Hardware
     from levin.strategies.base import Strategy
+    from levin.trainer.arguments import Duration  # noqa: F401  # in the text of a `Setting`
+    from levin.trainer.dispatch import HookTable
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.fit import FitLoop
     from levin.trainer.predict import PredictionLoop
@@ -90,6 +91,11 @@ class TrainerView:
     def state(self) -> TrainerState:
         """Whether a run goes on, which, and at which stage."""
         return self.run.state
+
+    @property
+    def hooks(self) -> HookTable:
+        """Who listens where: ``print(trainer.hooks)``."""
+        return self.run.hooks
 
     @property
     def progress(self) -> Progress:
@@ -229,14 +235,15 @@ class TrainerView:
 
     @property
     def estimated_stepping_batches(self) -> int | float:
-        """The number of optimizer steps that the fit will make; what a schedule over the whole training needs.
+        """The number of optimizer steps of the fit: what a schedule over the whole training needs.
 
         Raises:
             MisconfigurationException: If accumulation changes over the epochs, so that it can't be told.
         """
         if any(len(getattr(callback, "scheduling", ())) > 1 for callback in self.callbacks):
             raise MisconfigurationException(
-                "The number of steps can't be told while a `GradientAccumulationScheduler` changes the accumulation. Give your scheduler "
+                "The number of steps can't be told while a `GradientAccumulationScheduler` changes the "
+                "accumulation. Give your scheduler "
                 "the number of steps yourself."
             )
         max_epochs = 1000 if self.max_epochs is None else self.max_epochs
@@ -305,7 +312,7 @@ class TrainerView:
         return self.run.lr_scheduler_configs
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Run backward with the hooks around it, and in the run's precision: `LightningModule.manual_backward` calls this."""
+        """Run backward with its hooks and in the run's precision: what `manual_backward` calls."""
         if self._backward is None:
             raise RuntimeError("There is no fit going on: `backward` belongs into `training_step`.")
         self._backward(loss, *args, **kwargs)
@@ -350,7 +357,7 @@ class TrainerView:
     @property
     def device_ids(self) -> list[int]:
         """The numbers of the devices on this machine."""
-        return [index if device.index is None else device.index for index, device in enumerate(self._hardware.devices)]
+        return [device.index or 0 for device in self._hardware.devices]
 
     @property
     def world_size(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,9 +59,12 @@ def shorten_traceback(error: E, keep: int = 6) -> E:
     for index in range(first + 1, last):
         if _package(frames[index]) == "contextlib" and (index - 1 in dropped or index - 1 == first):
             dropped.add(index)
-    kept = [frame for index, frame in enumerate(frames) if index not in dropped]
-    for frame, following in itertools.pairwise(kept):
-        frame.tb_next = following
+    # Dropped ones are linked past the others, too: a context manager may put back a traceback from one on.
+    following: TracebackType | None = None
+    for index in reversed(range(len(frames))):
+        frames[index].tb_next = following
+        if index not in dropped:
+            following = frames[index]
     return error
 
 

@@ -19,8 +19,8 @@ def available(name: str) -> bool:
         return sys.modules[name] is not None
     try:
         spec = importlib.util.find_spec(top)
-    except ValueError:  # imported already, but made by hand, without a spec
-        return not rest
+    except ValueError:  # a module made by hand, without a spec: it has no parts
+        return False
     for part in rest:
         if spec is None or spec.submodule_search_locations is None:
             return False

@@ -115,7 +115,7 @@ def disable_possible_user_warnings(module: str = "") -> None:
 
 def _nearest_outer_frame() -> FrameType:
     """The nearest frame on the stack whose code a user wrote; the outermost one where there is none."""
-    frame = sys._getframe(1)  # noqa: SLF001 - documented; `inspect` would read source files for the same answer
+    frame = sys._getframe(1)  # noqa: SLF001 - as above
     while frame.f_back is not None and _package(frame) in _INNER_PACKAGES:
         frame = frame.f_back
     return frame

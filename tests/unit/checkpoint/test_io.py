@@ -120,7 +120,9 @@ for number in range(10_000):
 def test_the_newest_committed_file_outlives_a_kill_at_any_moment(tmp_path):
     path = tmp_path / "last.ckpt"
     for trial in range(6):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True
+        )
         first = int(process.stdout.readline())
         threading.Event().wait(random.Random(trial).uniform(0.0, 0.1))
         process.kill()
@@ -173,7 +175,7 @@ def test_an_open_file_is_read(saved):
 
 
 def test_a_missing_file_is_told_with_its_neighbours(saved):
-    with pytest.raises(FileNotFoundError, match=r"sone\.ckpt.*Did you mean 'some\.ckpt'"):
+    with pytest.raises(FileNotFoundError, match=r"sone\.ckpt.*has some\.ckpt.*Did you mean"):
         load(saved.with_name("sone.ckpt"))
 
 
@@ -237,7 +239,9 @@ def test_any_bytes_at_all_are_refused_the_same_way(tmp_path):
 
 def test_a_foreign_class_is_named_with_the_two_ways_out(tmp_path):
     torch.save({"state_dict": {}, "loss": nn.MSELoss()}, tmp_path / "x.ckpt")
-    with pytest.raises(UntrustedCheckpointError, match=r"MSELoss.*weights_only=False.*add_safe_globals") as caught:
+    with pytest.raises(
+        UntrustedCheckpointError, match=r"MSELoss.*weights_only=False.*add_safe_globals"
+    ) as caught:
         load(tmp_path / "x.ckpt")
     assert isinstance(caught.value, pickle.UnpicklingError)
     assert isinstance(load(tmp_path / "x.ckpt", weights_only=False)["loss"], nn.MSELoss)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import gc
 import io
 import pathlib
 from argparse import Namespace
@@ -17,7 +16,7 @@ from torch import nn
 
 from levin.checkpoint.io import load, plain
 
-Pair = namedtuple("Pair", "left right")  # noqa: PYI024  (an untyped one is what users have)
+Pair = namedtuple("Pair", "left right")
 
 
 class Colour(enum.Enum):
@@ -52,9 +51,10 @@ def through_a_file(value):
 
 
 PLAIN = [
-    1, 2**80, 1.5, True, None, "a", b"a", bytearray(b"a"), 1j, (1, (2,)), [1, [2]], {1, 2}, {"a": {1: 2, None: 3, (1, 2): 4}},
-    torch.float16, torch.device("cpu"), torch.Size([1, 2]), torch.strided, OrderedDict(a=1), Counter("aab"), float("inf"),
-]  # fmt: skip
+    *(1, 2**80, 1.5, float("inf"), True, None, "a", b"a", bytearray(b"a"), 1j),
+    *((1, (2,)), [1, [2]], {1, 2}, {"a": {1: 2, None: 3, (1, 2): 4}}, OrderedDict(a=1), Counter("aab")),
+    *(torch.float16, torch.device("cpu"), torch.Size([1, 2]), torch.strided),
+]
 
 
 @pytest.mark.parametrize("value", PLAIN, ids=repr)
@@ -121,7 +121,13 @@ def test_what_has_a_plain_form_is_stored_in_it(value, expected):
 
 @pytest.mark.parametrize(
     "array",
-    [np.arange(6.0).reshape(2, 3), np.array(3), np.arange(4)[::-1], np.arange(3, dtype=np.uint16), np.array([True])],
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.array(3),
+        np.arange(4)[::-1],
+        np.arange(3, dtype=np.uint16),
+        np.array([True]),
+    ],
     ids=["matrix", "scalar", "backwards", "uint16", "bool"],
 )
 def test_arrays_become_tensors(array):
@@ -159,6 +165,7 @@ REFUSED = [
     (np.array(["a"]), "numpy.ndarray"),
     (np.array([object()]), "numpy.ndarray"),
     (np.datetime64("2020-01-01"), "isoformat"),
+    (np.longdouble(1), "numpy.longdouble"),
     (nn.UninitializedParameter(), "UninitializedParameter.*first batch"),
 ]
 
@@ -169,7 +176,9 @@ def test_what_could_not_be_read_back_is_refused_with_its_place(value, text):
         plain({"callbacks": {"MyCallback": {"cfg": [0, value]}}})
 
 
-@pytest.mark.parametrize("value", [value for value, _ in REFUSED[:-1]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [value for value, _ in REFUSED[:-1]], ids=lambda value: type(value).__name__
+)
 def test_what_is_refused_really_could_not_be_read_back(value):
     with pytest.raises(Exception, match=r".+"):
         through_a_file(value)
@@ -238,9 +247,6 @@ def test_one_tensor_under_two_names_stays_one():
     assert result["a"] is result["b"][0] is shared
 
 
-def test_a_big_state_takes_no_memory_for_tensors_and_no_new_dict():
-    state = {f"layer{index}.weight": torch.empty(100, 100) for index in range(1000)}
-    gc.collect()
-    before = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+def test_a_state_of_tensors_is_not_even_rebuilt():
+    state = {"model": {f"layer{index}.weight": torch.empty(2) for index in range(1000)}, "step": 3}
     assert plain(state) is state
-    assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) <= before

@@ -7,10 +7,6 @@ import torch
 
 from levin.cli import demo
 
-pytest.importorskip("sklearn")
-pytest.importorskip("matplotlib")
-pytest.importorskip("tensorboard")
-
 
 def png_size(path) -> tuple[int, int]:
     head = path.read_bytes()[:24]
@@ -51,6 +47,17 @@ def test_a_missing_package_is_told_with_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(demo, "require", missing)
     assert demo.main([]) == 1
     assert 'pip install "levin[demo]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [("--epochs 0", "one or more"), ("--out taken", "that is a file")]
+)
+def test_an_option_that_can_not_be_is_told_before_anything_runs(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    with pytest.raises(SystemExit, match="2"):
+        demo.main(words.split())
+    assert told in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -322,6 +322,19 @@ def test_without_saving_there_are_none_and_they_can_be_added():
     assert LightningModule().hparams == {}
 
 
+@pytest.mark.parametrize("config", [{"lr": 1}, Namespace(lr=1)])
+def test_assigning_saves_what_is_assigned_and_nothing_else(config):
+    class Old(LightningModule):
+        def __init__(self, config):
+            super().__init__()
+            self.save_hyperparameters({"gone": 1})
+            self.hparams = config
+
+    model = Old(config)
+    assert model.hparams == model.hparams_initial == {"lr": 1}
+    assert through_a_file(model) == ({"lr": 1}, "config")
+
+
 def test_hparams_change_and_the_initial_ones_do_not():
     model = Plain(lr=[1])
     model.hparams.lr.append(2)

@@ -111,7 +111,7 @@ def test_one_loader_alone_is_iterated_over_once_and_its_batches_come_as_they_are
     for mode in MODES:
         seen = []
         loader = CombinedLoader(Recorded("a", 2, seen), mode)
-        assert [*map(tuple, iter(loader))] == [("a1", 0, 0), ("a2", 1, 0)]
+        assert list(loader) == [("a1", 0, 0), ("a2", 1, 0)]
         assert seen == ["iter(a)", "a1", "a2", "a3"]
 
 

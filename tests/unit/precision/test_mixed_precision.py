@@ -159,9 +159,19 @@ def test_a_closure_without_a_loss_leaves_weights_and_scale_alone():
     weight, optimizer = one()
     weight.grad = torch.tensor(5.0)
     precision = scaled()
-    assert precision.optimizer_step(optimizer, lambda: None) is None
+    assert precision.optimizer_step(optimizer, optimizer.zero_grad) is None
     assert weight.item() == 1.0
+    assert precision.scaler.get_scale() == 1024.0
     assert not precision.stepped
+
+
+def test_backward_may_run_before_a_closure_that_returns_nothing():
+    weight, optimizer = one()
+    precision = scaled()
+    precision.backward(weight * 3)
+    precision.optimizer_step(optimizer, lambda: precision.unscale_gradients(optimizer))
+    assert precision.stepped
+    assert weight.item() == -2.0
 
 
 def test_a_closure_that_forgets_to_return_its_loss_still_steps():
@@ -194,14 +204,15 @@ def test_two_optimizers_may_both_be_clipped_before_both_step():
     assert right.item() == -4.0
 
 
-def test_an_overflow_of_one_optimizer_skips_that_one_alone():
+@pytest.mark.parametrize("closure", [None, lambda: None])
+def test_an_overflow_of_one_optimizer_skips_that_one_alone(closure):
     (left, first), (right, second) = one(), one()
     precision = scaled()
     precision.backward(left * float("inf"))
     precision.backward(right * 5)
     stepped = []
     for optimizer in (first, second):
-        precision.optimizer_step(optimizer)
+        precision.optimizer_step(optimizer, closure)
         stepped.append(precision.stepped)
     assert stepped == [False, True]
     assert (left.item(), right.item()) == (1.0, -4.0)

@@ -72,21 +72,50 @@ def test_frames_of_contextlib_below_levins_go_with_them():
     def context():
         yield
 
-    source = (
-        "def frame_a(n, context, fail):\n"
-        "  with context():\n"
-        "    frame_a(n - 1, context, fail) if n else fail()"
-    )
-    module = code_of("levin.x", source)
+    source = "@context()\ndef frame_a(n, call):\n  frame_a(n - 1, call) if n else call()"
+    module = ModuleType("levin.x")
+    module.context = context
+    exec(compile(source, "<levin.x>", "exec"), vars(module))
 
-    def fail() -> None:
-        raise ValueError("in the body")
+    @context()
+    def frame_user() -> None:
+        raise ValueError("mine")
 
-    with pytest.raises(ValueError, match="in the body") as caught:
-        module.frame_a(8, context, fail)
-    shorten_traceback(caught.value)
-    files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
-    assert not any("contextlib" in file for file in files)
+    with pytest.raises(ValueError, match="mine") as caught:
+        module.frame_a(8, frame_user)
+    names = [frame.name for frame in traceback.extract_tb(shorten_traceback(caught.value).__traceback__)]
+    assert names[1:] == ["inner", "frame_a", "frame_user"]
+
+
+LIKE_A_TRAINER = """
+from contextlib import contextmanager
+from levin.utils.errors import shorten_traceback
+
+@contextmanager
+def context():
+    try:
+        yield
+    except ValueError as error:
+        shorten_traceback(error)
+        raise
+
+def frame_fit(call):
+    with context():
+        frame_loop(9, call)
+
+def frame_loop(n, call):
+    frame_loop(n - 1, call) if n else call()
+"""
+
+
+def test_it_works_within_a_context_manager():
+    def frame_user() -> None:
+        raise ValueError("mine")
+
+    fit = code_of("levin.trainer", LIKE_A_TRAINER).frame_fit
+    with pytest.raises(ValueError, match="mine") as caught:
+        fit(frame_user)
+    assert frames(caught.value) == ["frame_fit", "frame_user"]
 
 
 def test_the_environment_switches_it_off(monkeypatch):

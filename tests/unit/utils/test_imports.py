@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -36,6 +37,12 @@ def test_available_imports_nothing(tmp_path, monkeypatch):
 def test_a_module_that_was_ruled_out_is_not_available(monkeypatch):
     monkeypatch.setitem(sys.modules, "ruled_out", None)
     assert not available("ruled_out")
+
+
+def test_a_module_made_by_hand_is_available_and_has_no_parts(monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
+    assert available("made_by_hand")
+    assert not available("made_by_hand.part")
 
 
 def test_require_returns_the_module():

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -183,3 +185,21 @@ def test_cuda_generators_are_seeded_isolated_and_restored():
     first = torch.rand(1, device="cuda")
     set_rng_state(kept)
     assert torch.equal(torch.rand(1, device="cuda"), first)
+
+
+FIRST_USE = """
+import torch
+from levin.utils.seed import isolate_rng
+
+torch.manual_seed(3)
+with isolate_rng():
+    torch.rand(1, device="cuda")
+first = torch.rand(2, device="cuda")
+torch.manual_seed(3)
+assert torch.equal(first, torch.rand(2, device="cuda"))
+"""
+
+
+@pytest.mark.gpu
+def test_isolated_code_may_be_the_first_to_use_cuda():
+    subprocess.run([sys.executable, "-c", FIRST_USE], check=True)

@@ -1,6 +1,6 @@
 """ProgressBar: what every progress bar knows of a run."""
 
-# ruff: noqa: ARG002  # a hook gets what all hooks get
+# a hook gets what all hooks get
 from __future__ import annotations
 
 import sys

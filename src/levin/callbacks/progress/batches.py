@@ -1,6 +1,6 @@
 """BatchProgressBar: the bars that count batches follow the run here, and draw seldom."""
 
-# ruff: noqa: ARG002  # a hook gets what all hooks get
+# a hook gets what all hooks get
 from __future__ import annotations
 
 import math

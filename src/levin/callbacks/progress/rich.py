@@ -1,6 +1,6 @@
 """RichProgressBar: progress with the package rich."""
 
-# ruff: noqa: ARG002  # a hook gets what all hooks get
+# a hook gets what all hooks get
 from __future__ import annotations
 
 import math
@@ -85,7 +85,7 @@ class RichProgressBar(BatchProgressBar):
         self.progress: Progress | None = None
         self._console_kwargs = console_kwargs or {}
         self._console: Any = None
-        self._tasks: dict[Stage, Any] = {}
+        self._tasks: dict[Stage, Task] = {}
 
     @property
     def is_live(self) -> bool:
@@ -163,11 +163,10 @@ class RichProgressBar(BatchProgressBar):
         return self._task("predict")
 
     def _task(self, stage: Stage) -> Task:
-        if self.progress is not None and stage in self._tasks:
-            for task in self.progress.tasks:
-                if task.id == self._tasks[stage]:
-                    return task
-        raise TypeError(f"There is no bar for {stage!r}: it is made when that begins.")
+        try:
+            return self._tasks[stage]
+        except KeyError:
+            raise TypeError(f"There is no bar for {stage!r} now: it is there while that goes on.") from None
 
     def refresh(self) -> None:
         """Draw the bars as they are now."""
@@ -204,11 +203,12 @@ class RichProgressBar(BatchProgressBar):
             "predict": self.predict_description,
         }[stage]
         if stage in self._tasks:
-            self.progress.update(self._tasks[stage], visible=True)
-        else:
-            self._tasks[stage] = self.progress.add_task(
-                description, total=None, counts="", times="", speed="", metrics="", first=0
-            )
+            self._tasks[stage].visible = True
+            return
+        fields = {"counts": "", "times": "", "speed": "", "metrics": "", "first": 0}
+        added = self.progress.add_task(description, total=None, visible=False, **fields)  # type: ignore[arg-type]
+        self._tasks[stage] = next(task for task in self.progress.tasks if task.id == added)
+        self._tasks[stage].visible = True
 
     def _restart(self, stage: Stage, description: str, total: float, batch: int) -> None:
         if self.progress is None:
@@ -218,20 +218,22 @@ class RichProgressBar(BatchProgressBar):
             # what stays is printed above the bar, which then is used again: as fast after many epochs as
             # after one
             self._console.print(self.progress.make_tasks_table([task]))
-        # not `Progress.reset`, which forgets the fields
+        # not `Progress.reset`, which forgets the fields, and draws
         task.total = None if math.isinf(total) else total
         task.start_time, task.stop_time, task.finished_time = self.progress.get_time(), None, None
-        self.progress.update(task.id, completed=batch, description=description, first=batch)
+        task.description, task.completed, task.fields["first"] = description, batch, batch
         self._draw_now(stage)
 
     def _advance(self, stage: Stage, batch: int) -> None:
         if self.progress is not None:
-            self.progress.update(self._tasks[stage], completed=batch)
+            self._tasks[stage].completed = batch
 
     def _draw(self, stage: Stage, metrics: Metrics | None) -> None:
         if self.progress is None:
             return
         task = self._task(stage)
+        if task.finished_time is None and task.completed == task.total:
+            task.finished_time = task.elapsed
         self._write_fields(task)
         if metrics is not None:
             task.fields["metrics"] = self._metrics_text(metrics)
@@ -257,12 +259,11 @@ class RichProgressBar(BatchProgressBar):
     def _close(self, stage: Stage) -> None:
         if self.progress is None:
             return
-        if stage == "validate" and "train" in self._tasks:
-            self.progress.update(self._tasks[stage], visible=False)
-            return
-        if stage == "sanity_check":
-            self.progress.update(self._tasks[stage], visible=False)
-        self._close_all()
+        is_inner = stage == "validate" and "train" in self._tasks
+        if is_inner or stage == "sanity_check":
+            self._tasks[stage].visible = False
+        if not is_inner:
+            self._close_all()
 
     def _close_all(self) -> None:
         if self.progress is not None:

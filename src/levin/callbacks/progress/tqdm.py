@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Numbers beside a bar have at least this many characters, so that the text does not jump.
 _NUMBER_WIDTH = 5
 
+# Any time at all keeps tqdm from drawing a bar that counts nothing yet.
+_NOT_AT_ONCE_S = 1e-9
+
 
 @functools.cache
 def _tqdm_class() -> Any:
@@ -30,6 +33,11 @@ def _tqdm_class() -> Any:
         """A tqdm bar whose numbers keep their width."""
 
         monitor_interval = 0  # no thread that looks after bars: they are drawn from here
+        is_muted = False
+
+        def refresh(self, *args: Any, **kwargs: Any) -> Any:
+            """Draw the bar, unless that is somebody else's decision now."""
+            return None if self.is_muted else super().refresh(*args, **kwargs)
 
         @staticmethod
         def format_num(n: float | str) -> str:
@@ -159,7 +167,7 @@ class TQDMProgressBar(BatchProgressBar):
         return self._new_bar(self.predict_description, below=0, leave=True)
 
     def _new_bar(self, description: str, *, below: int, leave: bool) -> Any:
-        return _tqdm_class()(
+        bar = _tqdm_class()(
             desc=description,
             position=2 * self._process_position + below,
             disable=not self._is_drawn,
@@ -168,7 +176,10 @@ class TQDMProgressBar(BatchProgressBar):
             file=sys.stdout,
             smoothing=0,
             bar_format=self.BAR_FORMAT,
+            delay=_NOT_AT_ONCE_S,
         )
+        bar.delay = 0
+        return bar
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
         """Print above the bars."""
@@ -195,8 +206,11 @@ class TQDMProgressBar(BatchProgressBar):
             bar = self._bar(stage)
         bar.set_description(description, refresh=False)
         bar.total = None if math.isinf(total) else total
+        bar.is_muted = True
         bar.reset(bar.total)
+        bar.is_muted = False
         bar.initial = bar.n = batch
+        self._draw_now(stage)
 
     def _advance(self, stage: Stage, batch: int) -> None:
         self._bars[_slot(stage)].n = batch
