@@ -24,8 +24,9 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 class Line(L.LightningModule):
     """A straight line through points that lie on one."""
 
-    def __init__(self):
+    def __init__(self, learning_rate=0.1):
         super().__init__()
+        self.save_hyperparameters()
         self.layer = torch.nn.Linear(1, 1)
 
     def training_step(self, batch, batch_idx):
@@ -41,7 +42,7 @@ class Line(L.LightningModule):
     test_step = validation_step
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=0.1)
+        return torch.optim.Adam(self.parameters(), lr=self.hparams.learning_rate)
 
 
 def modules():
@@ -61,6 +62,7 @@ def train(folder):
     [result] = trainer.test(ckpt_path="best", dataloaders=loader)
     assert result["val_loss"] < 0.05, result
     assert Path(best.best_model_path).is_file()
+    assert "learning_rate: 0.1" in Path(trainer.log_dir, "hparams.yaml").read_text()
     return result["val_loss"]
 
 

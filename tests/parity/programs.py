@@ -31,6 +31,9 @@ def program(function: Callable[[Any, Path], dict[str, Any]]) -> Callable[[Any, P
     return function
 
 
+KINDS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
+"""The trainer's dicts of logged values."""
+
 OUR_KEYS = {"levin_version"}
 """What levin adds to a checkpoint."""
 
@@ -47,13 +50,8 @@ def differences(theirs: Any, ours: Any, where: str = "", name: str = "_step") ->
         name: The last string key on the way: it says whether a float must be exact.
     """
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        lines = []
-        if list(theirs) != list(ours):
-            only = [
-                f"theirs only: {[k for k in theirs if k not in ours]}",
-                f"ours only: {[k for k in ours if k not in theirs]}",
-            ]
-            lines.append(f"{where}: keys {only if set(theirs) != set(ours) else (list(theirs), list(ours))}")
+        lines = [f"{where}: theirs only: {key!r}" for key in theirs if key not in ours]
+        lines += [f"{where}: ours only: {key!r}" for key in ours if key not in theirs]
         for key in theirs:
             if key in ours:
                 lines += differences(
@@ -91,11 +89,10 @@ def make_spy(L: Any) -> Any:
 
     def keeping(hook: str) -> Any:
         def method(self: Any, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
-            kinds = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
-            seen = {kind: numbers_of(getattr(trainer, kind)) for kind in kinds}
-            # in the sanity check of a resumed run levin's epoch is the next one already, Lightning's not yet
-            epoch = None if trainer.sanity_checking else trainer.current_epoch
-            self.seen.append({"hook": hook, "epoch": epoch, "step": trainer.global_step, **seen})
+            if not trainer.sanity_checking:  # what it logs is dropped, and with several loaders comes late
+                seen = {kind: numbers_of(getattr(trainer, kind)) for kind in KINDS}
+                counters = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+                self.seen.append({"hook": hook, **counters, **seen})
 
         return method
 
@@ -275,10 +272,7 @@ def classifier_with_shuffled_loaders(L: Any, root: Path) -> dict[str, Any]:
     model = make_classifier(L)()
     trainer = make_trainer(L, root, max_epochs=3)
     trainer.fit(model, loader(), loader(24, seed=4))
-    fit = {
-        kind: numbers_of(getattr(trainer, kind))
-        for kind in ("callback_metrics", "logged_metrics", "progress_bar_metrics")
-    }
+    fit = {kind: numbers_of(getattr(trainer, kind)) for kind in KINDS}
     results = trainer.validate(model, loader(24, seed=4, shuffle=False), verbose=False)
     tests = trainer.test(model, loader(24, seed=5, shuffle=False), verbose=False)
     predictions = trainer.predict(model, loader(20, seed=6, shuffle=False))
@@ -558,17 +552,11 @@ def evaluation_of_several_loaders(L: Any, root: Path) -> dict[str, Any]:
     loaders = [loader(24, shuffle=False), loader(21, seed=5, shuffle=False), loader(16, seed=6)]
     results = {
         "validate": trainer.validate(model, loaders, verbose=False),
-        "after validate": {
-            k: numbers_of(getattr(trainer, k))
-            for k in ("callback_metrics", "logged_metrics", "progress_bar_metrics")
-        },
+        "after validate": {k: numbers_of(getattr(trainer, k)) for k in KINDS},
         "validate again": trainer.validate(model, loaders[0], verbose=False),
         "test": trainer.test(model, loaders, verbose=False),
         "test one": trainer.test(model, loaders[1], verbose=False),
-        "after test": {
-            k: numbers_of(getattr(trainer, k))
-            for k in ("callback_metrics", "logged_metrics", "progress_bar_metrics")
-        },
+        "after test": {k: numbers_of(getattr(trainer, k)) for k in KINDS},
         "predict": trainer.predict(model, loaders),
         "predict one": trainer.predict(model, loaders[1]),
     }

@@ -1,6 +1,6 @@
 """ModelSummary and RichModelSummary: print the layers of the module when a fit begins."""
 
-# who overrides it gets what the callback was built with
+# ruff: noqa: ARG004  # who overrides `summarize` gets what the callback was built with
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

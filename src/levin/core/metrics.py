@@ -406,7 +406,7 @@ class Metrics:
                 self._progress_bar[name] = value
 
     def _current(self) -> Iterator[tuple[Entry, str, Any]]:
-        """Each entry of the loader at hand, name and value: of the step, or of the epoch once it is over."""
+        """The entries of the loader at hand, each with its name and value: the step's or the epoch's."""
         for (_, _, index), entry in self._entries.items():
             if index != self.dataloader_idx:
                 continue
@@ -429,13 +429,6 @@ class Metrics:
     def loggable(self) -> dict[str, Any]:
         """What loggers get of the step or epoch at hand."""
         return {name: value for entry, name, value in self._current() if entry.logger}
-
-    def epoch_values(self) -> dict[str, Tensor]:
-        """What callbacks get of the evaluation loader at hand: the values over all of its batches."""
-        values: dict[str, Tensor] = {}
-        for entry, name, value in self._current():
-            values[entry.bare_name] = values[name] = self._as_tensor(value)
-        return values
 
 
 def _ignore(name: str, *_: Any) -> None:

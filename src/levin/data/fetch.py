@@ -52,7 +52,7 @@ class Fetcher:
         """Open the loader, and pass over batches that an interrupted epoch has had."""
         self._source = iter(self._batches)
         self.done, self.fetched = False, skip
-        for _ in range(skip):
+        for _ in range(skip if skip < self._count else 0):
             next(self._source, None)
         if self._ends_early:
             self._ahead = self._read(self._source)

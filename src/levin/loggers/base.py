@@ -85,17 +85,17 @@ class Logger(ABC):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Write what the run was configured with: a dict, a Namespace, nested as they may be."""
 
-    def log_graph(self, model: nn.Module, input_array: Any = None) -> None:
+    def log_graph(self, model: nn.Module, input_array: Any = None) -> None:  # noqa: B027  # nothing is right for most
         """Write how ``model`` is made, if this logger can show that."""
 
-    def settle_version(self, broadcast: Callable[[Any], Any]) -> None:
+    def settle_version(self, broadcast: Callable[[Any], Any]) -> None:  # noqa: B027  # nothing is right for most
         """Make all ranks agree on the version, when a run begins and nothing is written yet.
 
         Args:
             broadcast: Gives every rank the object that rank 0 passed.
         """
 
-    def save(self) -> None:
+    def save(self) -> None:  # noqa: B027  # nothing is right for most
         """Write out what has been kept back so far."""
 
     def finalize(self, status: str) -> None:  # noqa: ARG002  # for those who tell their server
@@ -107,7 +107,7 @@ class Logger(ABC):
         """
         self.save()
 
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:  # noqa: B027  # nothing is right for most
         """A checkpoint has been written by ``checkpoint_callback``; called on rank 0."""
 
 

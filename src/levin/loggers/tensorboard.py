@@ -183,7 +183,7 @@ class TensorBoardLogger(DirectoryLogger):
             self._hparams_are_saved = True
 
     @rank_zero_only
-    def finalize(self, status: str) -> None:  # the base's signature
+    def finalize(self, status: str) -> None:  # noqa: ARG002  # the base's signature
         """Write everything out and close the event file; writing again opens another one beside it."""
         self.save()
         if self._experiment is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from levin.data.fetch import Fetcher
 from levin.trainer.dataloaders import batch_mover, count_batches, flatten, set_epoch, warn_if_shuffled
@@ -122,7 +122,7 @@ class PredictionLoop:
 
     def _fetcher(self, index: int) -> Fetcher:
         loader, move = self._flat[index], batch_mover(self.run_)
-        if self.keeps_indices and isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+        if self.keeps_indices and _has_indices(loader):
             loader = self._flat[index] = _remembering(loader)
         read = self.run_.profiler.wrap("[PredictionLoop].predict_next", next)
         return Fetcher(loader, self.max_batches[index], lambda batch: move(batch, index), read=read)
@@ -149,6 +149,11 @@ def _check_mode(loaders: CombinedLoader | Any) -> None:
             f"`predict` runs loaders one after another, and got CombinedLoader(mode={mode!r}). Use "
             "mode='sequential'."
         )
+
+
+def _has_indices(loader: Any) -> bool:
+    is_indexed = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    return is_indexed and loader.batch_sampler is not None
 
 
 class _RememberingSampler(BatchSampler):

@@ -120,8 +120,13 @@ class Progress:
         begun = self.epoch + self.in_epoch
         return _counts(ready=begun, completed=self.epoch, started=begun, processed=self.epochs_processed)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave, Lightning's included."""
+    def load_state_dict(self, state: dict[str, Any], *, accumulate: int = 1) -> None:
+        """Take back what `state_dict` gave, here or in Lightning.
+
+        Args:
+            state: The state of the fit loop.
+            accumulate: Batches for one optimizer step.
+        """
         batches = state["epoch_loop.batch_progress"]
         epochs = state["epoch_progress"]["current"]
         optim = state["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
@@ -132,7 +137,8 @@ class Progress:
         self.is_last_batch = batches["is_last_batch"]
         self.epoch = epochs["processed"]
         self.unfinished = self.batch if epochs["ready"] > epochs["processed"] else 0
-        if self.unfinished:  # the batch that it was saved at had not been counted yet
+        stepped = self.is_last_batch or self.batch % accumulate == 0
+        if self.unfinished and stepped:  # the batch that it was saved at had not been counted yet
             self.batches_that_stepped += 1
         self.scheduler_steps = state["epoch_loop.scheduler_progress"]["total"]["completed"]
         self.evaluated_batches = state["epoch_loop.val_loop.batch_progress"]["current"]["completed"]

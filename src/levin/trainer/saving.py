@@ -148,7 +148,8 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
     scaling = checkpoint.get(type(precision).__qualname__)
     if scaling:
         precision.load_state_dict(scaling)
-    run.progress.load_state_dict(checkpoint["loops"]["fit_loop"])
+    accumulate = run.updates.accumulate_grad_batches
+    run.progress.load_state_dict(checkpoint["loops"]["fit_loop"], accumulate=accumulate)
     if run.strategy.optimizers:
         run.strategy.load_optimizer_states(checkpoint["optimizer_states"])
     for config, state in zip(run.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=False):

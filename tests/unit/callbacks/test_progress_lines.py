@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -90,7 +91,9 @@ def test_the_slow_first_batch_does_not_spoil_the_eta(lines, clock, written):
     assert "eta 0:00:10" in written[-1][1]
 
 
-def test_a_stage_within_another_has_a_rate_of_its_own_and_takes_nothing_from_the_others(lines, clock, written):
+def test_a_stage_within_another_has_a_rate_of_its_own_and_takes_nothing_from_the_others(
+    lines, clock, written
+):
     lines.begin()
     for _ in range(10):
         clock.now += 1
@@ -132,7 +135,9 @@ def test_no_line_is_longer_than_199_bytes(lines, clock, written, name):
     lines.batch_done()
     lines.cadence(at(1), {f"{name}_{i}": 1 / 3 for i in range(50)})
     lines.cadence(at(1, label="long label " * 40), {})
-    assert all(len(line.encode()) < 200 and line.count("\n") == 1 and line.endswith("\n") for _, line in written)
+    assert all(
+        len(line.encode()) < 200 and line.count("\n") == 1 and line.endswith("\n") for _, line in written
+    )
     assert written[0][1].startswith("epoch 3/9  step 1/5000")
 
 
@@ -188,5 +193,5 @@ def test_there_are_never_more_lines_than_one_in_thirty_seconds_and_ten_more(
         assert len(written) < runtime / 30 + 10  # at any moment, so that one more may follow
     lines.final(at(4, 4), {})
     times = [time for time, _ in written]
-    assert max(late - early for early, late in zip(times, times[1:], strict=False)) <= 30 + epoch_s
+    assert max(late - early for early, late in itertools.pairwise(times)) <= 30 + epoch_s
     assert times[0] == 0

@@ -1,6 +1,5 @@
 """ProgressBar: what every progress bar knows of a run."""
 
-# a hook gets what all hooks get
 from __future__ import annotations
 
 import sys

@@ -1,6 +1,5 @@
 """BatchProgressBar: the bars that count batches follow the run here, and draw seldom."""
 
-# a hook gets what all hooks get
 from __future__ import annotations
 
 import math

@@ -1,6 +1,5 @@
 """RichProgressBar: progress with the package rich."""
 
-# a hook gets what all hooks get
 from __future__ import annotations
 
 import math
