@@ -65,7 +65,8 @@ def test_a_script_with_its_import_lines_changed_gives_the_numbers_of_lightning(
         exec(compile(text, script, "exec"), space)
         spoken = [line for line in capsys.readouterr().out.splitlines() if "Spy Report" in line]
         logs = root / "lightning_logs" / "version_0"
-        files = sorted(p.name for p in logs.iterdir() if not p.name.startswith("events"))
+        # Lightning writes an hparams.yaml that holds nothing, where there is nothing to hold
+        files = sorted(p.name for p in logs.iterdir() if p.suffix == ".yaml" and p.stat().st_size > 3)
         results.append(
             {
                 **report(space["trainer"], space["model"], root),

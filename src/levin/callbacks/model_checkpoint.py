@@ -258,7 +258,7 @@ class ModelCheckpoint(Checkpoint):
         if not self._every_n_train_steps and self._train_time_interval is None:
             return
         if not self._is_idle(trainer) and (self._is_step_due(trainer) or self._is_time_up(trainer)):
-            self._save_or_wait(trainer, validation_follows=trainer.validation_due)
+            self._save_or_wait(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the score, to see whether this validation is what computes it."""
@@ -278,7 +278,7 @@ class ModelCheckpoint(Checkpoint):
         """Save at every n-th epoch."""
         is_due = self._is_epoch_due(trainer) and self._saves_on_train_epoch_end(trainer)
         if not self._is_idle(trainer) and is_due:
-            self._save_or_wait(trainer, validation_follows=False)
+            self._save_or_wait(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``last.ckpt`` itself if there is nothing that it could point at, or a save still waits."""
@@ -335,22 +335,21 @@ class ModelCheckpoint(Checkpoint):
             self._validated_score, self._validated_at_step = score, trainer.global_step
         self._score_before = None
 
-    def _save_or_wait(self, trainer: Trainer, *, validation_follows: bool) -> None:
+    def _save_or_wait(self, trainer: Trainer) -> None:
         # rank 0 decides: a metric may be logged there alone
-        self._is_waiting = trainer.strategy.broadcast(self._has_to_wait(trainer, validation_follows))
+        self._is_waiting = trainer.strategy.broadcast(self._has_to_wait(trainer))
         if not self._is_waiting:
             self._save(trainer)
 
-    def _has_to_wait(self, trainer: Trainer, validation_follows: bool) -> bool:
-        """Whether the score of the weights at hand is yet to be computed."""
+    def _has_to_wait(self, trainer: Trainer) -> bool:
+        """Whether the score of these weights is yet to be computed, by a validation at this step or later."""
         if self.monitor is None or self.save_top_k == 0:
             return False
         score = trainer.callback_metrics.get(self.monitor)
         if score is None:
             is_counter = self.monitor in ("epoch", "step")
             return not is_counter and not self._has_validated and _has_validation(trainer)
-        is_old = score is self._validated_score and self._validated_at_step != trainer.global_step
-        return validation_follows or is_old
+        return score is self._validated_score and self._validated_at_step != trainer.global_step
 
     # ------------------------------------------------------------------ which files stay
 

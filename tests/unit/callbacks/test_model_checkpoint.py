@@ -535,6 +535,30 @@ def test_a_training_metric_is_waited_for_by_nobody(fit, tmp_path, stepping):
     assert sorted(weight(path) for path in checkpoints.best_k_models) == [3, 6, 9, 12]
 
 
+def test_a_training_metric_of_whole_epochs_is_waited_for_by_nobody(fit, tmp_path, stepping):
+    class Logging(stepping):
+        def training_step(self, batch, batch_idx):
+            self.log("loss", self.weight.detach(), on_step=False, on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    checkpoints = ModelCheckpoint(
+        tmp_path / "c", "{step}", monitor="loss", save_top_k=-1, every_n_train_steps=7
+    )
+    fit(checkpoints, Logging(), val_check_interval=2, max_epochs=2)
+    assert [weight(path) for path in checkpoints.best_k_models] == [7]
+
+
+def test_nothing_waits_on_into_another_run(fit, tmp_path, stepping):
+    settings = {"check_val_every_n_epoch": None, "max_epochs": 1}
+    checkpoints = ModelCheckpoint(
+        tmp_path / "c", "{step}", monitor="score", save_top_k=-1, every_n_train_steps=4
+    )
+    fit(checkpoints, stepping(zigzag), val_check_interval=3, **settings)
+    assert not (tmp_path / "c").exists()
+    fit(checkpoints, stepping(zigzag), val_check_interval=1, **settings)
+    assert names(tmp_path / "c") == ["step=4.ckpt"]
+
+
 def test_last_catches_up_at_the_end_with_what_still_waits(fit, tmp_path, stepping):
     checkpoints = ModelCheckpoint(
         tmp_path / "c", "{step}", monitor="score", every_n_train_steps=2, save_last=True
@@ -549,7 +573,7 @@ def test_a_metric_that_no_validation_logs_is_an_error_with_a_guess(fit, tmp_path
     with pytest.raises(
         MisconfigurationException, match=r"\['epoch', 'score', 'step'\]. Did you mean 'score'"
     ):
-        fit(checkpoints)
+        fit(checkpoints, max_epochs=1)
 
 
 def test_without_validation_a_missing_metric_is_a_warning(fit, tmp_path):
@@ -672,6 +696,35 @@ def test_a_run_with_another_folder_touches_nothing_in_the_first(fit, tmp_path, s
     assert [name for name in names(tmp_path / second) if name.endswith(".ckpt")] == ["step=12.ckpt"]
 
 
+def test_remote_files_of_another_folder_and_the_one_resumed_from_stay(fit, stepping):
+    first = ModelCheckpoint("memory://stay/a", "{step}")
+    fit([first], max_epochs=1)
+    fit(ModelCheckpoint("memory://stay/a", "{step}"), max_epochs=2, ckpt_path=first.best_model_path)
+    with pytest.warns(UserWarning, match="now saves to"):
+        fit(
+            ModelCheckpoint("memory://stay/b", "{step}"),
+            max_epochs=3,
+            ckpt_path="memory://stay/a/step=8.ckpt",
+        )
+    assert [
+        load(f"memory://stay/{name}.ckpt")["global_step"] for name in ("a/step=4", "a/step=8", "b/step=12")
+    ]
+
+
+def test_a_file_that_lies_outside_the_folder_is_not_deleted(fit, tmp_path, stepping):
+    checkpoints = ModelCheckpoint(tmp_path / "c", "{step}", monitor="score")
+    (tmp_path / "outside.ckpt").write_text("mine")
+    score = torch.tensor(1e9)
+    state = {
+        "best_model_path": str(tmp_path / "outside.ckpt"),
+        "best_k_models": {str(tmp_path / "outside.ckpt"): score},
+    }
+    checkpoints.load_state_dict({**checkpoints.state_dict(), **state})
+    fit(checkpoints, stepping(falling), max_epochs=1)
+    assert names(tmp_path / "c") == ["step=4.ckpt"]
+    assert (tmp_path / "outside.ckpt").exists()
+
+
 def test_another_folder_takes_over_the_best_path_alone(tmp_path):
     state = ModelCheckpoint(tmp_path / "a", monitor="x").state_dict()
     state |= {
@@ -701,6 +754,13 @@ def test_one_trainer_can_fit_twice(fit, tmp_path, stepping):
     data = torch.utils.data.DataLoader(torch.zeros(4, 1))
     trainer.fit(stepping(), data, data)
     assert names(tmp_path / "c") == ["step=4.ckpt", "step=8.ckpt"]
+
+
+def test_one_callback_can_serve_two_trainers(fit, tmp_path):
+    checkpoints = ModelCheckpoint(tmp_path / "c", "{step}", monitor="score", save_top_k=-1)
+    for _ in range(2):
+        fit(checkpoints, max_epochs=1)
+    assert names(tmp_path / "c") == ["step=4-v1.ckpt", "step=4.ckpt"]
 
 
 def test_several_callbacks_work_side_by_side(fit, tmp_path):

@@ -247,6 +247,16 @@ def test_a_foreign_class_is_named_with_the_two_ways_out(tmp_path):
     assert isinstance(load(tmp_path / "x.ckpt", weights_only=False)["loss"], nn.MSELoss)
 
 
+def test_an_open_file_is_not_trusted_either(tmp_path):
+    torch.save({"loss": nn.MSELoss()}, tmp_path / "x.ckpt")
+    with open(tmp_path / "x.ckpt", "rb") as file:
+        with pytest.raises(UntrustedCheckpointError, match="MSELoss"):
+            load(file)
+        assert isinstance(
+            load(io.BytesIO((tmp_path / "x.ckpt").read_bytes()), None, False)["loss"], nn.MSELoss
+        )
+
+
 def test_a_foreign_class_in_the_old_format_is_named(tmp_path):
     torch.save({"loss": nn.MSELoss()}, tmp_path / "x.ckpt", _use_new_zipfile_serialization=False)
     with pytest.raises(UntrustedCheckpointError, match="MSELoss"):
