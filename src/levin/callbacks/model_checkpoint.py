@@ -257,7 +257,7 @@ class ModelCheckpoint(Checkpoint):
         """Save at every n-th step, or when the time has come."""
         if not self._every_n_train_steps and self._train_time_interval is None:
             return
-        if not self._is_idle(trainer) and (self._is_step_due(trainer) or self._is_time_up(trainer)):
+        if (self._is_step_due(trainer) or self._is_time_up(trainer)) and not self._is_idle(trainer):
             self._save_or_wait(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -325,9 +325,17 @@ class Metrics:
 
     # ------------------------------------------------------------------ where the run is
 
-    def start_run(self, module: nn.Module) -> None:
-        """Forget everything of former runs."""
+    def start_run(self, module: nn.Module, *, compiled: bool = False) -> None:
+        """Forget everything of former runs.
+
+        Args:
+            module: The module of the run.
+            compiled: Whether its steps are compiled: `log` then stays outside of their graphs, for what it counts
+                would be guarded, and each step compiled anew.
+        """
         self._module = module
+        if compiled:
+            self.log = torch.compiler.disable(self.log)  # type: ignore[method-assign, no-untyped-call]
         self.clear()
 
     def clear(self) -> None:

@@ -135,8 +135,6 @@ def with_callbacks_of(module: LightningModule, callbacks: Sequence[Callback]) ->
     """The trainer's callbacks with the module's: one of the module's replaces the trainer's of its class."""
     own = module.configure_callbacks()
     own = [own] if isinstance(own, Callback) else list(own)
-    if not own:
-        return list(callbacks)
     kept = [
         callback
         for callback in callbacks

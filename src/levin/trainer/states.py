@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from levin.core.metrics import to_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from levin.core.datamodule import LightningDataModule
     from levin.core.metrics import Metrics
     from levin.core.module import LightningModule
@@ -119,6 +121,7 @@ class Run:
     wrapped_optimizers: list[LightningOptimizer] = field(default_factory=list)
     attached: LightningModule | None = None
     datamodule: LightningDataModule | None = None
+    compiler: Callable[..., Any] | None = None
 
     @property
     def module(self) -> LightningModule:

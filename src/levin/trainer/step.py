@@ -181,6 +181,8 @@ def bind_step(run: Run, name: str) -> Callable[..., Any]:
     """A step of the module as loops call it: with as many of batch, batch_idx, dataloader_idx as it takes."""
     module = run.module
     step = run.strategy.redirect(module, name)
+    if run.compiler is not None:
+        step = run.compiler(step)
     accepts = num_arguments(getattr(module, name))
     if accepts == 1:
         step = _first_only(step)

@@ -215,7 +215,6 @@ class Trainer(TrainerView):
         self.validate_loop = EvaluationLoop(self.run, RunningStage.VALIDATING)
         self.test_loop = EvaluationLoop(self.run, RunningStage.TESTING)
         self.predict_loop = PredictionLoop(self.run)
-        self._run_callbacks: list[Callback] | None = None
         self._ckpt_path: str | None = None
         self._user_ckpt_path: str | None = None
         self._backward: Callable[..., None] | None = None
@@ -410,6 +409,7 @@ class Trainer(TrainerView):
                     "one."
                 )
         module = check_module(getattr(model, "_orig_mod", model))
+        run.compiler = getattr(model, "dynamo_ctx", None)  # of a `torch.compile`d module
         state.fn, state.status = fn, TrainerStatus.RUNNING
         state.stage = RunningStage.TRAINING if fn is TrainerFn.FITTING else RunningStage(fn.value)
         if fn is TrainerFn.FITTING:
@@ -420,9 +420,8 @@ class Trainer(TrainerView):
         source = DataSource(run, given)
         for loop in self._loops_of(fn):
             loop.reset(source)
-        self._run_callbacks = with_callbacks_of(module, self._callbacks)
+        self._callbacks = with_callbacks_of(module, self._callbacks)
         check_hook_names(module, datamodule, self.callbacks)
-        self._attach_callbacks(module)
         self._look_again()
         verify(run, source)
         return module
@@ -439,7 +438,7 @@ class Trainer(TrainerView):
         run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
         self.strategy.setup_environment()
         self.profiler.setup(stage=str(self.state.fn), local_rank=self.local_rank, log_dir=self.log_dir)
-        self.metrics.start_run(module)
+        self.metrics.start_run(module, compiled=run.compiler is not None)
         self._set_up_data(module)
         if overrides(module, "configure_model", LightningModule):
             with self.strategy.module_init_context():
@@ -551,12 +550,12 @@ class Trainer(TrainerView):
         return self.hooks.bind(name, fn, owner, f"[{kind}]{type(owner).__name__}.{name}")(owner)
 
     def _look_again(self) -> None:
-        if self.run.attached is not None:
-            self.hooks.rebuild(self, self.run.attached, self.callbacks)
-
-    def _attach_callbacks(self, module: LightningModule) -> None:
-        for callback in self.callbacks:
-            vars(callback).update(log=module.log, log_dict=module.log_dict)
+        """Find anew which hooks run; callbacks may have come since, and log as the module does."""
+        module = self.run.attached
+        if module is not None:
+            for callback in self.callbacks:
+                vars(callback).update(log=module.log, log_dict=module.log_dict)
+            self.hooks.rebuild(self, module, self.callbacks)
 
     def _detach_callbacks(self) -> None:
         for callback in self.callbacks:

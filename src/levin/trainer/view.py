@@ -56,7 +56,6 @@ class TrainerView:
     test_loop: EvaluationLoop
     predict_loop: PredictionLoop
     _callbacks: list[Callback]
-    _run_callbacks: list[Callback] | None
     _ckpt_path: str | None
     _user_ckpt_path: str | None
     _backward: Callable[..., None] | None
@@ -394,12 +393,11 @@ class TrainerView:
     @property
     def callbacks(self) -> list[Callback]:
         """The callbacks, in the order in which they run; append to the list, or set another one."""
-        return self._callbacks if self._run_callbacks is None else self._run_callbacks
+        return self._callbacks
 
     @callbacks.setter
     def callbacks(self, callbacks: list[Callback]) -> None:
         self._callbacks = in_order(callbacks)
-        self._run_callbacks = None
         self._look_again()
 
     @property
