@@ -92,6 +92,8 @@ class FitLoop:
         hooks, metrics, progress = run.hooks, run.metrics, run.progress
         batches, step = self._start_epoch()
         run_step = run.profiler.wrap("run_training_batch", step.run)
+        if self._is_over():  # somebody asked for it as the epoch began
+            return
         for batch in batches:
             metrics.batch, batch_idx, progress.is_last_batch = batch, progress.batch, batches.done
             if hooks.on_train_batch_start and _skips(hooks.on_train_batch_start, batch, batch_idx):

@@ -104,7 +104,6 @@ class PredictionLoop:
 
     def _run_batches(self, passes: list[Fetcher]) -> None:
         run, hooks = self.run_, self.run_.hooks
-        keeps = self.return_predictions or self.keeps_indices
         step = bind_step(run, "predict_step")
         self.predictions = [[] for _ in passes]
         self.epoch_batch_indices = [[] for _ in passes]
@@ -117,7 +116,7 @@ class PredictionLoop:
                 prediction = step(batch, batch_idx, *extra)
                 for hook in hooks.on_predict_batch_end:
                     hook(prediction, batch, batch_idx, *extra)
-                if keeps:
+                if self.return_predictions:
                     self.predictions[index].append(prediction)
 
     def _fetcher(self, index: int) -> Fetcher:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from levin._version import __version__
-from levin.checkpoint.io import plain
+from levin.checkpoint.io import as_checkpoint, plain
 from levin.core.callback import Callback, Checkpoint
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException
@@ -93,7 +93,7 @@ def read(run: Run, path: str, *, weights_only: bool | None) -> dict[str, Any]:
         KeyError: If it holds weights only, and training is to go on from it.
         MisconfigurationException: If it is further on than the run is to go.
     """
-    checkpoint = run.strategy.load_checkpoint(path, weights_only=weights_only)
+    checkpoint = as_checkpoint(run.strategy.load_checkpoint(path, weights_only=weights_only), path)
     if run.state.fn is not TrainerFn.FITTING:
         return checkpoint
     missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]

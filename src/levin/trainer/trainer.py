@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,7 +46,7 @@ from levin.trainer.view import TrainerView
 from levin.utils.errors import MisconfigurationException, shorten_traceback
 from levin.utils.overrides import overrides
 from levin.utils.paths import is_local, local_path
-from levin.utils.rank import rank_zero_info
+from levin.utils.rank import rank_zero_info, rank_zero_warn
 from levin.utils.seed import isolate_rng
 
 if TYPE_CHECKING:
@@ -522,14 +523,18 @@ class Trainer(TrainerView):
         self.state.status = TrainerStatus.INTERRUPTED
         if isinstance(error, KeyboardInterrupt):
             rank_zero_info("Detected KeyboardInterrupt, shutting down ...")
-        for hook in self.hooks.on_exception:
-            hook(error)
+        last_acts: list[Callable[[], None]] = [partial(hook, error) for hook in self.hooks.on_exception]
         if self.run.datamodule is not None:
-            self.run.datamodule.on_exception(error)
-        for logger in self.loggers:
-            logger.finalize("failed")
-        self.strategy.teardown()
-        self.profiler.teardown(stage=str(self.state.fn))
+            last_acts.append(partial(self.run.datamodule.on_exception, error))
+        last_acts += [partial(logger.finalize, "failed") for logger in self.loggers]
+        last_acts += [self.strategy.teardown, partial(self.profiler.teardown, stage=str(self.state.fn))]
+        for act in last_acts:
+            try:
+                act()
+            except Exception as later:  # noqa: PERF203  # the user's error must not hide behind it
+                rank_zero_warn(
+                    f"While tidying up after {type(error).__name__}: {type(later).__name__}: {later}"
+                )
 
     def _log_hyperparameters(self, module: LightningModule) -> None:
         if not self.loggers or not self.enable_autolog_hparams:

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import levin as L
+import levin.callbacks.progress
 from levin.callbacks.progress import ProgressBar, RichProgressBar, RichProgressBarTheme, TQDMProgressBar
 from levin.callbacks.progress import tqdm as tqdm_module
 from levin.callbacks.progress.base import get_standard_metrics
@@ -242,7 +243,7 @@ trainer.fit(Model(), DataLoader(torch.zeros(6, 4)))
 """
 
 
-def output_in_terminal(program, columns=100):
+def output_in_terminal(program, columns):
     """Run a program whose terminal is a pseudo one, and return what it writes there."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -263,9 +264,10 @@ def output_in_terminal(program, columns=100):
     return text.decode()
 
 
+@pytest.mark.parametrize("columns", [100, 0])  # script(1) makes a terminal that is 0 wide
 @pytest.mark.parametrize(("kind", "bar"), [("TQDMProgressBar", "█"), ("RichProgressBar", "━")])
-def test_in_a_terminal_a_bar_is_drawn_over_itself(kind, bar):
-    text = output_in_terminal(SCRIPT.replace("{bar}", kind))
+def test_in_a_terminal_a_bar_is_drawn_over_itself(kind, bar, columns):
+    text = output_in_terminal(SCRIPT.replace("{bar}", kind), columns)
     assert "\r" in text.replace("\r\n", "\n")
     assert bar in text
     assert "6/6" in text
@@ -638,6 +640,12 @@ def test_a_metric_that_takes_the_place_of_the_version_is_warned_about(trainer_wi
     trainer = trainer_with(TQDMProgressBar(), logger=CSVLogger(tmp_path), log_every_n_steps=1)
     with pytest.warns(UserWarning, match="'v_num'"):
         trainer.fit(Clash(), loader(2))
+
+
+def test_an_unknown_bar_is_told_with_the_known_ones():
+    with pytest.raises(AttributeError, match=r"no attribute 'TqdmProgressBar'.*TQDMProgressBar"):
+        levin.callbacks.progress.TqdmProgressBar  # noqa: B018  (looking it up is the test)
+    assert set(levin.callbacks.progress.__all__) <= set(dir(levin.callbacks.progress))
 
 
 # ---------------------------------------------------------------------- tqdm's numbers and settings

@@ -6,11 +6,13 @@ import logging
 import pickle
 from argparse import Namespace
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
 import torch
 import yaml
+from fsspec.implementations.memory import MemoryFileSystem
 
 from levin.loggers import CSVLogger
 from levin.loggers.csv import ExperimentWriter
@@ -181,6 +183,28 @@ def test_a_url_is_written_to_like_a_directory():
     assert files.cat(f"{logger.log_dir}/metrics.csv") == b"a,b,step\n0,,0\n1,,1\n,2,2\n"
     assert files.cat(f"{logger.log_dir}/hparams.yaml") == b"lr: 1\n"
     assert CSVLogger("memory://bucket/csv-logs", name="url").version == 1
+
+
+class ObjectStore(MemoryFileSystem):
+    """Cannot append, like most of its kind."""
+
+    protocol = "objects"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+
+    def open(self, path, mode="rb", **kwargs):
+        if "a" in mode:
+            raise NotImplementedError(mode)
+        return super().open(path, mode, **kwargs)
+
+
+def test_where_nothing_can_be_appended_the_file_is_put_anew():
+    fsspec.register_implementation("objects", ObjectStore, clobber=True)
+    logger = CSVLogger("objects://bucket/logs", version=0)
+    for step in range(3):
+        logger.log_metrics({"a": step}, step)
+        logger.save()
+    assert fsspec.filesystem("objects").cat(f"{logger.log_dir}/metrics.csv") == b"a,step\n0,0\n1,1\n2,2\n"
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda logger: pickle.loads(pickle.dumps(logger))])

@@ -167,12 +167,14 @@ class TQDMProgressBar(BatchProgressBar):
         return self._new_bar(self.predict_description, below=0, leave=True)
 
     def _new_bar(self, description: str, *, below: int, leave: bool) -> Any:
+        width = _width_where_none_is_told()
         bar = _tqdm_class()(
             desc=description,
             position=2 * self._process_position + below,
             disable=not self._is_drawn,
             leave=leave,
-            dynamic_ncols=True,
+            ncols=width,
+            dynamic_ncols=width is None,
             file=sys.stdout,
             smoothing=0,
             bar_format=self.BAR_FORMAT,
@@ -236,6 +238,15 @@ class TQDMProgressBar(BatchProgressBar):
 def _slot(stage: Stage) -> Stage:
     """Return under which name a bar is kept: the sanity check is a validation too."""
     return "validate" if stage == "sanity_check" else stage
+
+
+def _width_where_none_is_told() -> int | None:
+    """Return 80 in a terminal that says it is 0 wide, as those that record sessions do; otherwise None."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # no terminal, or something in its place
+        return None
+    return None if columns else 80
 
 
 def _resolved_rate(refresh_rate: int) -> int:
