@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -29,7 +31,7 @@ def quiet(tmp_path):
 class Noting(L.LightningModule):
     """One weight; `notes` tells what it was run on: "train 0.3" is batch 3 of epoch 0, "end 0" that epoch's end.
 
-    Each training step takes 1 from the weight, so that it counts the steps.
+    Each step of the optimizer takes 1 from the weight for each backward, so that it counts them (`num_steps`).
     """
 
     def __init__(self):
@@ -60,9 +62,40 @@ class Noting(L.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
+    @property
+    def num_steps(self):
+        return round(-self.weight.item())
+
     def noted(self, what):
         """Return the notes of one kind, without its name."""
         return [note.removeprefix(f"{what} ") for note in self.notes if note.startswith(what)]
+
+
+@pytest.fixture
+def said(caplog):
+    """Return a function that gives all that levin's logger was told until then, as one text."""
+    logger = logging.getLogger("levin")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(caplog.handler)
+    yield lambda: caplog.text
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until a test moves it: ``clock.now += 3``."""
+
+    class Clock:
+        now = 1000.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    return clock
 
 
 @pytest.fixture

@@ -330,8 +330,8 @@ class Metrics:
 
         Args:
             module: The module of the run.
-            compiled: Whether its steps are compiled: `log` then stays outside of their graphs, for what it counts
-                would be guarded, and each step compiled anew.
+            compiled: Whether its steps are compiled: `log` then stays outside of their graphs, for what it
+                counts would be guarded, and each step compiled anew.
         """
         self._module = module
         if compiled:

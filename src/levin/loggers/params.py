@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from levin.utils import paths
@@ -16,7 +18,7 @@ from levin.utils.imports import require
 if TYPE_CHECKING:
     from levin.utils.paths import PathLike
 
-# Larger tensors are named in a file of hyper-parameters, not written out.
+# Larger arrays are named in a file of hyper-parameters, not written out.
 _MAX_TENSOR_VALUES = 32
 
 
@@ -25,13 +27,9 @@ def plain(value: Any) -> Any:
 
     A file made of that can be read by anything, and reading it runs no code.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    elif isinstance(value, Namespace):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        return {_key(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (Mapping, Namespace)) or _is_settings(value):
+        return {_key(key): plain(item) for key, item in as_params(value).items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
         return sorted((plain(item) for item in value), key=str)
@@ -54,20 +52,28 @@ def _plain_leaf(value: Any) -> Any:
 
 
 def _described(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        small = value.numel() <= _MAX_TENSOR_VALUES
-        return value.tolist() if small else f"tensor of shape {list(value.shape)}, {value.dtype}"
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return plain(value.item())
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        is_small = math.prod(value.shape) <= _MAX_TENSOR_VALUES
+        return value.tolist() if is_small else f"array of shape {list(value.shape)}, {value.dtype}"
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return str(value)
 
 
-def as_params(params: Mapping[str, Any] | Namespace | None) -> dict[str, Any]:
-    """Return hyper-parameters as a dict, whatever they were given as (its values are left as they are)."""
+def _is_settings(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def as_params(params: Any) -> dict[Any, Any]:
+    """Return hyper-parameters as a dict, its values as they are.
+
+    Args:
+        params: A mapping, a Namespace, an instance of a dataclass, or None for none.
+    """
     if params is None:
         return {}
+    if _is_settings(params):
+        return {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
     return dict(vars(params) if isinstance(params, Namespace) else params)
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
@@ -44,11 +45,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Check each one."""
-        _check_count("max_steps", self.max_steps, at_least=-1, unlimited="-1 (no limit)")
-        for name in ("max_epochs", "min_epochs", "min_steps"):
+        for name in ("max_steps", "max_epochs", "min_epochs", "min_steps"):
             value = getattr(self, name)
-            if value is not None:
-                _check_count(name, value, at_least=-1, unlimited="-1 (no limit)")
+            if value is not None or name == "max_steps":
+                count = _parse_count(name, value, at_least=-1, unlimited="-1 (no limit)")
+                object.__setattr__(self, name, count)
         for name in (
             "limit_train_batches",
             "limit_val_batches",
@@ -92,21 +93,15 @@ class Intervals:
 
     def __post_init__(self) -> None:
         """Check each one, and that they fit together."""
-        every = self.check_val_every_n_epoch
-        if every is not None and not _is_int(every):
-            raise MisconfigurationException(
-                f"`check_val_every_n_epoch` is {every!r}. It is a whole number, or None."
+        if self.check_val_every_n_epoch is not None:
+            _parse_count("check_val_every_n_epoch", self.check_val_every_n_epoch, at_least=1)
+        _parse_count("log_every_n_steps", self.log_every_n_steps, at_least=0)
+        _parse_count("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs, at_least=0)
+        if self.num_sanity_val_steps != math.inf:
+            steps = _parse_count(
+                "num_sanity_val_steps", self.num_sanity_val_steps, at_least=-1, unlimited="-1 (all batches)"
             )
-        if every is None and isinstance(self.val_check_interval, float):
-            raise MisconfigurationException(
-                f"`val_check_interval={self.val_check_interval}` is a share of an epoch, and "
-                "`check_val_every_n_epoch=None` counts "
-                "batches over epochs. Give the interval as a number of batches."
-            )
-        _check_count("log_every_n_steps", self.log_every_n_steps, at_least=0)
-        _check_count("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs, at_least=0)
-        if self.num_sanity_val_steps == -1:
-            object.__setattr__(self, "num_sanity_val_steps", math.inf)
+            object.__setattr__(self, "num_sanity_val_steps", math.inf if steps == -1 else steps)
         object.__setattr__(self, "val_check_interval", _parse_interval(self.val_check_interval))
 
     @property
@@ -116,7 +111,17 @@ class Intervals:
 
     @classmethod
     def parse(cls, **given: Any) -> Intervals:
-        """Fill in what was not given."""
+        """Fill in what was not given.
+
+        Raises:
+            MisconfigurationException: If a share of an epoch was given for batches counted over epochs.
+        """
+        interval = given["val_check_interval"]
+        if given["check_val_every_n_epoch"] is None and isinstance(interval, float):
+            raise MisconfigurationException(
+                f"`val_check_interval={interval}` is a share of an epoch, and `check_val_every_n_epoch=None` "
+                "counts batches over epochs. Give the interval as a number of batches."
+            )
         known = {
             name: value
             for name, value in given.items()
@@ -141,9 +146,9 @@ class Updates:
                 "schedule pass "
                 "callbacks=[GradientAccumulationScheduler(scheduling={epoch: factor})]."
             )
-        _check_count("accumulate_grad_batches", self.accumulate_grad_batches, at_least=1)
+        _parse_count("accumulate_grad_batches", self.accumulate_grad_batches, at_least=1)
         value = self.gradient_clip_val
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
             raise TypeError(
                 f"`gradient_clip_val` is {value!r}, a {type(value).__name__}. It is a number, or None."
             )
@@ -169,7 +174,7 @@ class Debugging:
     def __post_init__(self) -> None:
         """Check each one."""
         if not isinstance(self.fast_dev_run, bool):
-            _check_count("fast_dev_run", self.fast_dev_run, at_least=0)
+            _parse_count("fast_dev_run", self.fast_dev_run, at_least=0)
             if self.fast_dev_run == 1:
                 object.__setattr__(self, "fast_dev_run", True)
 
@@ -239,12 +244,20 @@ def friendly(init: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(init)
     def checked(*args: P.args, **kwargs: P.kwargs) -> None:
         self, *positional = args
-        given: dict[str, Any] = {**dict(zip(names, positional, strict=False)), **kwargs}
-        for name in given:
+        if len(positional) > len(names):
+            raise TypeError(f"Trainer takes {len(names)} arguments, and got {len(positional)}. Name them.")
+        given: dict[str, Any] = dict(zip(names, positional, strict=False))
+        for name in kwargs:
             if name not in names:
                 raise TypeError(
                     f"Trainer got an unexpected keyword argument {name!r}. {_advice(name, names)}"
                 )
+            if name in given:
+                raise TypeError(
+                    f"Trainer got {name!r} twice: as argument {names.index(name) + 1}, which is "
+                    f"{given[name]!r}, and by name, {kwargs[name]!r}. Leave one of the two out."
+                )
+        given.update(kwargs)
         init(self, **{**_from_environment(names), **given})  # type: ignore[arg-type]
 
     return checked
@@ -317,8 +330,8 @@ _SUCCESSORS = {
 def _advice(name: str, known: tuple[str, ...]) -> str:
     if name in _SUCCESSORS:
         return f"It was replaced by: {_SUCCESSORS[name]}."
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"Did you mean {near[0]!r}? " if near else ""
+    near = difflib.get_close_matches(name, known, n=2)
+    meant = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
     return f"{meant}Known arguments: {', '.join(known)}."
 
 
@@ -369,17 +382,17 @@ def parse_duration(name: str, value: Duration) -> timedelta:
     """Make a timedelta of a text "DD:HH:MM:SS", a timedelta, or a timedelta's arguments."""
     if isinstance(value, timedelta):
         return value
-    if isinstance(value, Mapping):
-        return timedelta(**value)
-    parts = value.split(":")
-    if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
+    units = ("days", "hours", "minutes", "seconds")
+    parts = value.split(":") if isinstance(value, str) else []
+    if len(parts) == len(units) and all(part.strip().isdecimal() for part in parts):
+        value = dict(zip(units, map(int, parts), strict=True))
+    try:
+        return timedelta(**value)  # type: ignore[arg-type]  # what is no mapping is refused below
+    except TypeError:
         raise MisconfigurationException(
             f"`{name}` is {value!r}. It is a text 'DD:HH:MM:SS' (as '00:12:00:00' for twelve hours), a "
-            "timedelta, or a dict as "
-            "{'hours': 12}."
-        )
-    days, hours, minutes, seconds = map(int, parts)
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+            "timedelta, or a dict as {'hours': 12}."
+        ) from None
 
 
 def _parse_interval(value: Any) -> Any:
@@ -388,8 +401,7 @@ def _parse_interval(value: Any) -> Any:
     if isinstance(value, (str, timedelta, Mapping)):
         return parse_duration(name, value)
     if isinstance(value, int):
-        _check_count(name, value, at_least=1)
-        return value
+        return _parse_count(name, value, at_least=1)
     return _parse_share(name, value)
 
 
@@ -397,10 +409,12 @@ def _parse_share(name: str, value: Any) -> int | float:
     """A count of batches as an int, a share as a float between 0 and 1; 2.0 is 2."""
     if _is_int(value) and value >= 0:
         return int(value)
-    if isinstance(value, float) and 0 <= value <= 1:
-        return value
-    if isinstance(value, float) and value > 1 and value.is_integer():
-        return int(value)
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        share = float(value)
+        if 0 <= share <= 1:
+            return share
+        if share > 1 and share.is_integer():
+            return int(share)
     raise MisconfigurationException(
         f"`{name}` is {value!r}. Give a number of batches (a whole number from 0) or a share of them (a "
         "float from 0.0 to 1.0)."
@@ -408,16 +422,19 @@ def _parse_share(name: str, value: Any) -> int | float:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _check_count(name: str, value: Any, *, at_least: int, unlimited: str = "") -> None:
+def _parse_count(name: str, value: Any, *, at_least: int, unlimited: str = "") -> int:
+    """A whole number, which may have been written as 1e5."""
     lowest = unlimited or str(at_least)
     message = f"`{name}` is {value!r}. It is a whole number from {lowest} on."
-    if not _is_int(value):
-        raise (TypeError if value is None else MisconfigurationException)(message)
-    if value < at_least:
+    if value is None:
+        raise TypeError(message)
+    is_whole = _is_int(value) or (isinstance(value, float) and value.is_integer())
+    if not is_whole or value < at_least:
         raise MisconfigurationException(message)
+    return int(value)
 
 
 def batches_to_run(stage: str, length: int | float, limit: int | float) -> int | float:

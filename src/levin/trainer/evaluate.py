@@ -48,7 +48,7 @@ class EvaluationLoop:
     """
 
     def __init__(self, run: Run, stage: RunningStage) -> None:
-        self.run_ = run
+        self._run = run
         self.stage = stage
         self.source: DataSource | None = None
         self.loaders: Any = None
@@ -69,7 +69,7 @@ class EvaluationLoop:
     @property
     def limit(self) -> int | float:
         """How much of the data is taken."""
-        limit: int | float = getattr(self.run_.limits, f"limit_{self.kind}_batches")
+        limit: int | float = getattr(self._run.limits, f"limit_{self.kind}_batches")
         return limit
 
     def reset(self, source: DataSource) -> None:
@@ -79,7 +79,7 @@ class EvaluationLoop:
 
     def set_up_data(self) -> None:
         """Get the loaders, when they are needed for the first time and when they are due to be made anew."""
-        run, every = self.run_, self.run_.intervals.reload_dataloaders_every_n_epochs
+        run, every = self._run, self._run.intervals.reload_dataloaders_every_n_epochs
         is_due = (
             every > 0
             and run.progress.epoch - self.loaded_in_epoch >= every
@@ -102,7 +102,7 @@ class EvaluationLoop:
     @property
     def is_enabled(self) -> bool:
         """Whether there is a step to run, data for it, and a limit that lets some through."""
-        module, step = self.run_.attached, f"{self.stage.hook_prefix}_step"
+        module, step = self._run.attached, f"{self.stage.hook_prefix}_step"
         has_step = module is not None and overrides(module, step, LightningModule)
         return has_step and self.limit > 0 and self.source is not None and self.source.has(self.kind)
 
@@ -117,7 +117,7 @@ class EvaluationLoop:
         Returns:
             For each loader, the names that went to loggers and their values over its batches.
         """
-        run, hooks = self.run_, self.run_.hooks
+        run, hooks = self._run, self._run.hooks
         prefix = self.stage.hook_prefix
         with self._no_gradients():
             self.set_up_data()
@@ -147,10 +147,10 @@ class EvaluationLoop:
 
     def _run_batches(self, prefix: str, passes: list[Fetcher]) -> list[dict[str, Any]]:
         """All batches of all loaders; returns what was logged over each loader."""
-        metrics, logged = self.run_.metrics, []
-        step = bind_step(self.run_, f"{prefix}_step")
-        start: Hooks = getattr(self.run_.hooks, f"on_{prefix}_batch_start")
-        end: Hooks = getattr(self.run_.hooks, f"on_{prefix}_batch_end")
+        metrics, logged = self._run.metrics, []
+        step = bind_step(self._run, f"{prefix}_step")
+        start: Hooks = getattr(self._run.hooks, f"on_{prefix}_batch_start")
+        end: Hooks = getattr(self._run.hooks, f"on_{prefix}_batch_end")
         for index, batches in enumerate(passes):
             metrics.dataloader_idx = index if len(passes) > 1 else None
             metrics.start_batches()
@@ -170,8 +170,9 @@ class EvaluationLoop:
         calls: tuple[Callable[..., Any], Hooks, Hooks],
         scope: str,
     ) -> None:
-        run, metrics = self.run_, self.run_.metrics
+        run, metrics = self._run, self._run.metrics
         step, on_start, on_end = calls
+        writes = bool(run.loggers) and run.state.stage is not RunningStage.SANITY_CHECKING
         for batch_idx, batch in enumerate(batches):
             metrics.batch = batch
             for hook in on_start:
@@ -183,13 +184,13 @@ class EvaluationLoop:
             run.progress.evaluated_batches = self.evaluated
             for hook in on_end:
                 hook(output, batch, batch_idx, *extra)
-            if run.state.stage is not RunningStage.SANITY_CHECKING:
+            if writes:
                 run.write_logs(metrics.loggable(), step=self._rows[index])
                 self._rows[index] += 1
 
     def _publish(self, logged: list[dict[str, Any]]) -> None:
         """Hand on what was logged: to the loggers in one row, to the caller for each loader."""
-        run = self.run_
+        run = self._run
         # what was logged in the last hooks belongs to no loader
         run.metrics.publish_fresh()
         shared = run.metrics.loggable()
@@ -203,33 +204,33 @@ class EvaluationLoop:
             self.results = [to_numbers(values | shared) for values in logged]
 
     def _fetcher(self, index: int, count: int | float) -> Fetcher:
-        loader, move = self._flat[index], batch_mover(self.run_)
-        read = self.run_.profiler.wrap(f"[EvaluationLoop].{self.kind}_next", next)
+        loader, move = self._flat[index], batch_mover(self._run)
+        read = self._run.profiler.wrap(f"[EvaluationLoop].{self.kind}_next", next)
         return Fetcher(loader, count, lambda batch: move(batch, index), read=read)
 
     # ------------------------------------------------------------------ modes
 
     def _no_gradients(self) -> AbstractContextManager[Any]:
         """`no_grad` inside fit: what a user keeps can be trained on; else the faster `inference_mode`."""
-        wants = self.run_.debugging.inference_mode and self.run_.state.fn is not TrainerFn.FITTING
+        wants = self._run.debugging.inference_mode and self._run.state.fn is not TrainerFn.FITTING
         return torch.inference_mode() if wants else torch.no_grad()
 
     def _model_eval(self, prefix: str) -> dict[Any, bool]:
-        module = self.run_.module
+        module = self._run.module
         modes = {part: part.training for part in module.modules()}
         self._call(f"on_{prefix}_model_eval")
         return modes
 
     def _model_train(self, prefix: str, modes: dict[Any, bool]) -> None:
         name = f"on_{prefix}_model_train"
-        if overrides(self.run_.module, name, LightningModule):
+        if overrides(self._run.module, name, LightningModule):
             self._call(name)
         else:
             restore_modes(modes)
 
     def _call(self, name: str) -> None:
-        module = self.run_.module
-        self.run_.hooks.bind(
+        module = self._run.module
+        self._run.hooks.bind(
             name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}"
         )()
 

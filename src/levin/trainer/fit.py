@@ -50,7 +50,7 @@ class FitLoop:
     """
 
     def __init__(self, run: Run, validation: EvaluationLoop, look_again: Callable[[], None]) -> None:
-        self.run_ = run
+        self._run = run
         self.validation = validation
         self.source: DataSource | None = None
         self.loaders: Any = None
@@ -70,7 +70,7 @@ class FitLoop:
 
     def run(self) -> None:
         """Train until a limit is reached or somebody stops it."""
-        run = self.run_
+        run = self._run
         self.set_up()
         if self.is_done():
             return
@@ -88,7 +88,7 @@ class FitLoop:
 
     def run_epoch(self) -> None:
         """Train over one epoch's batches."""
-        run = self.run_
+        run = self._run
         hooks, metrics, progress = run.hooks, run.metrics, run.progress
         batches, step = self._start_epoch()
         run_step = run.profiler.wrap("run_training_batch", step.run)
@@ -118,7 +118,7 @@ class FitLoop:
 
     def end_epoch(self) -> None:
         """The epoch's batches are over: what comes after them."""
-        run, progress = self.run_, self.run_.progress
+        run, progress = self._run, self._run.progress
         run.metrics.end_batches()
         progress.in_epoch_end = True
         for hook in run.hooks.on_train_epoch_end:
@@ -132,7 +132,7 @@ class FitLoop:
 
     def validate(self) -> None:
         """Run a validation within the training."""
-        run = self.run_
+        run = self._run
         run.state.stage = RunningStage.VALIDATING
         if self._step is not None and self._step.stepped:
             module = run.module
@@ -149,7 +149,7 @@ class FitLoop:
 
     def _start_epoch(self) -> tuple[Fetcher, Step]:
         """Everything that is settled before the first batch."""
-        run, progress = self.run_, self.run_.progress
+        run, progress = self._run, self._run.progress
         torch.set_grad_enabled(True)
         skip, progress.in_epoch = progress.unfinished, True
         if progress.epoch - self.loaded_in_epoch >= (
@@ -175,7 +175,7 @@ class FitLoop:
 
     def set_up(self) -> None:
         """Get the data, and settle how often to validate."""
-        run = self.run_
+        run = self._run
         if run.limits.max_epochs is None:
             rank_zero_warn(
                 "`max_epochs` was not set: it is 1000. For no limit set max_epochs=-1.",
@@ -210,7 +210,7 @@ class FitLoop:
         return (
             self.validates
             and self.validation.loaders is None
-            and self._validates_in(self.run_.progress.epoch)
+            and self._validates_in(self._run.progress.epoch)
         )
 
     def load(self) -> None:
@@ -219,7 +219,7 @@ class FitLoop:
             self._load()
 
     def _load(self) -> None:
-        run = self.run_
+        run = self._run
         if not run.limits.limit_train_batches:
             self.max_batches = 0
             return
@@ -252,9 +252,9 @@ class FitLoop:
         self._batches = None
 
     def _open(self, skip: int) -> None:
-        move = batch_mover(self.run_)
+        move = batch_mover(self._run)
         ends_early = length_of(self._loader) == math.inf
-        read = self.run_.profiler.wrap("[FitLoop].train_dataloader_next", next)
+        read = self._run.profiler.wrap("[FitLoop].train_dataloader_next", next)
         self._batches = Fetcher(self._loader, self.max_batches, move, ends_early=ends_early, read=read)
         self._batches.start(skip)
 
@@ -263,24 +263,24 @@ class FitLoop:
     @property
     def max_epochs(self) -> int | None:
         """The number of epochs after which training ends; -1 for no limit."""
-        return self.run_.limits.max_epochs
+        return self._run.limits.max_epochs
 
     @max_epochs.setter
     def max_epochs(self, value: int | None) -> None:
-        self.run_.limits = replace(self.run_.limits, max_epochs=value)
+        self._run.limits = replace(self._run.limits, max_epochs=value)
 
     @property
     def min_epochs(self) -> int | None:
         """The number of epochs before which nobody can stop the training."""
-        return self.run_.limits.min_epochs
+        return self._run.limits.min_epochs
 
     @min_epochs.setter
     def min_epochs(self, value: int | None) -> None:
-        self.run_.limits = replace(self.run_.limits, min_epochs=value)
+        self._run.limits = replace(self._run.limits, min_epochs=value)
 
     def log_due(self) -> bool:
         """Whether loggers get this step: each n-th, the last before a stop, all of a dev run."""
-        run, every = self.run_, self.run_.intervals.log_every_n_steps
+        run, every = self._run, self._run.intervals.log_every_n_steps
         is_due = every > 0 and ((run.progress.batches_that_stepped + 1) % every == 0 or run.state.should_stop)
         return is_due or bool(run.debugging.fast_dev_run)
 
@@ -290,12 +290,12 @@ class FitLoop:
         return self.validation.is_enabled
 
     def _validates_in(self, epoch: int) -> bool:
-        every = self.run_.intervals.check_val_every_n_epoch
+        every = self._run.intervals.check_val_every_n_epoch
         return self.validates and (every is None or (epoch + 1) % every == 0)
 
     def validation_due(self) -> bool:
         """Whether a validation runs after the batch at hand."""
-        run, progress = self.run_, self.run_.progress
+        run, progress = self._run, self._run.progress
         if not self._validates:
             return False
         if run.state.should_stop and self.can_stop():
@@ -310,7 +310,7 @@ class FitLoop:
 
     def _check_interval(self) -> int | float:
         """``val_check_interval`` as a number of batches."""
-        run = self.run_
+        run = self._run
         interval, every = run.intervals.val_check_interval, run.intervals.check_val_every_n_epoch
         if not isinstance(interval, (int, float)) or not self.validates:  # a time
             return math.inf
@@ -334,31 +334,31 @@ class FitLoop:
 
     def _move_schedulers(self, stepped: bool, *, plateau: bool) -> None:
         """Move what is due at the batch at hand; what follows a metric waits for the validation."""
-        progress = self.run_.progress
-        if stepped and self.run_.strategy.precision.stepped:  # not where fp16 overflowed
+        progress = self._run.progress
+        if stepped and self._run.strategy.precision.stepped:  # not where fp16 overflowed
             progress.scheduler_steps += self._schedulers.step("step", progress.batch, plateau=plateau)
         if progress.is_last_batch and not plateau:
             self._move_epoch_schedulers()
 
     def _move_epoch_schedulers(self) -> None:
-        progress = self.run_.progress
+        progress = self._run.progress
         progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
 
     def _is_over(self) -> bool:
         """Whether the epoch ends with the batch at hand, the last one or not."""
-        run = self.run_
+        run = self._run
         return 0 <= run.limits.max_steps <= run.progress.step or (run.state.should_stop and self.can_stop())
 
     def can_stop(self) -> bool:
         """Whether ``min_epochs`` and ``min_steps`` allow a stop."""
-        limits, progress = self.run_.limits, self.run_.progress
+        limits, progress = self._run.limits, self._run.progress
         return progress.epochs_processed >= (limits.min_epochs or 0) and progress.step >= (
             limits.min_steps or 0
         )
 
     def is_done(self) -> bool:
         """Whether training ends here; says why."""
-        limits, progress, state = self.run_.limits, self.run_.progress, self.run_.state
+        limits, progress, state = self._run.limits, self._run.progress, self._run.state
         max_epochs = -1 if limits.max_epochs is None else limits.max_epochs
         reason = None
         if self.max_batches == 0:

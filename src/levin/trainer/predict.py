@@ -38,7 +38,7 @@ class PredictionLoop:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run_ = run
+        self._run = run
         self.source: DataSource | None = None
         self.loaders: Any = None
         self.max_batches: list[int | float] = []
@@ -59,7 +59,7 @@ class PredictionLoop:
         Raises:
             MisconfigurationException: If they are to run together, which predictions can't.
         """
-        limit = self.run_.limits.limit_predict_batches
+        limit = self._run.limits.limit_predict_batches
         if self.source is None or not limit or self.loaders is not None:
             return
         self.loaders = self.source.load("predict")
@@ -67,8 +67,8 @@ class PredictionLoop:
         self._flat = flatten(self.loaders)
         warn_if_shuffled("predict", self._flat)
         self.max_batches = count_batches("predict", self._flat, limit)
-        check_arguments(self.run_.module.predict_step, len(self._flat))
-        self.run_.profiler.attach(self.run_.module, sum(self.max_batches))
+        check_arguments(self._run.module.predict_step, len(self._flat))
+        self._run.profiler.attach(self._run.module, sum(self.max_batches))
 
     def run(self) -> list[Any] | None:
         """Predict.
@@ -77,7 +77,7 @@ class PredictionLoop:
             What `predict_step` returned, in order: a list for one loader, a list of lists for several; None
             if it was not to be kept.
         """
-        run, hooks = self.run_, self.run_.hooks
+        run, hooks = self._run, self._run.hooks
         with torch.inference_mode() if run.debugging.inference_mode else torch.no_grad():
             self.set_up_data()
             if not sum(self.max_batches):
@@ -103,7 +103,7 @@ class PredictionLoop:
         return predictions[0] if len(predictions) == 1 else predictions
 
     def _run_batches(self, passes: list[Fetcher]) -> None:
-        run, hooks = self.run_, self.run_.hooks
+        run, hooks = self._run, self._run.hooks
         step = bind_step(run, "predict_step")
         self.predictions = [[] for _ in passes]
         self.epoch_batch_indices = [[] for _ in passes]
@@ -120,10 +120,10 @@ class PredictionLoop:
                     self.predictions[index].append(prediction)
 
     def _fetcher(self, index: int) -> Fetcher:
-        loader, move = self._flat[index], batch_mover(self.run_)
+        loader, move = self._flat[index], batch_mover(self._run)
         if self.keeps_indices and _has_indices(loader):
             loader = self._flat[index] = _remembering(loader)
-        read = self.run_.profiler.wrap("[PredictionLoop].predict_next", next)
+        read = self._run.profiler.wrap("[PredictionLoop].predict_next", next)
         return Fetcher(loader, self.max_batches[index], lambda batch: move(batch, index), read=read)
 
     def _indices(self, index: int, batch_idx: int) -> list[int]:
@@ -136,9 +136,9 @@ class PredictionLoop:
         return indices
 
     def _model_eval(self) -> None:
-        module = self.run_.module
+        module = self._run.module
         label = f"[LightningModule]{type(module).__name__}.on_predict_model_eval"
-        self.run_.hooks.bind("on_predict_model_eval", module.on_predict_model_eval, module, label)()
+        self._run.hooks.bind("on_predict_model_eval", module.on_predict_model_eval, module, label)()
 
 
 def _check_mode(loaders: CombinedLoader | Any) -> None:

@@ -96,6 +96,14 @@ def _verify_fit(run: Run, source: DataSource) -> None:
     _verify_arguments(module)
     if not source.has("train"):
         source.load("train")  # raises with what is missing
+    if run.limits.limit_val_batches:
+        _verify_validation(module, source)
+    if not module.automatic_optimization:
+        _verify_manual(run)
+
+
+def _verify_validation(module: LightningModule, source: DataSource) -> None:
+    """Tell a step without data, and data without a step: neither is an error."""
     has_step, has_data = overrides(module, "validation_step", LightningModule), source.has("val")
     if has_data and not has_step:
         rank_zero_warn(
@@ -108,8 +116,6 @@ def _verify_fit(run: Run, source: DataSource) -> None:
             "validated.",
             category=PossibleUserWarning,
         )
-    if not module.automatic_optimization:
-        _verify_manual(run)
 
 
 def _verify_arguments(module: LightningModule) -> None:

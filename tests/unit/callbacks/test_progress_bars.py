@@ -292,6 +292,20 @@ def test_metrics_are_read_at_most_once_in_the_drawing_interval(make, trainer_wit
     assert 20 <= len(reads) <= 20 + 5  # two seconds, besides the first and the last drawings
 
 
+def test_in_a_slow_terminal_the_bar_is_drawn_less_often(trainer_with):
+    bar, clock, draws = LiveTQDM(), SimpleNamespace(now=0.0), []
+    bar.clock = lambda: clock.now
+
+    def slow_draw(*_):
+        draws.append(clock.now)
+        clock.now += 0.2
+
+    bar._draw = slow_draw
+    model = Model(lambda: setattr(clock, "now", clock.now + 0.1))
+    trainer_with(bar, max_epochs=1).fit(model, loader(400))
+    assert 0.2 * len(draws) < 0.06 * clock.now + 0.8
+
+
 @pytest.mark.parametrize("make", [LiveTQDM, live_rich])
 def test_the_last_batch_of_an_epoch_is_drawn_however_fast_it_was(make, trainer_with, capsys):
     bar = frozen(make(refresh_rate=4))
@@ -520,6 +534,14 @@ def test_a_refresh_rate_of_zero_shows_nothing(kind, trainer_with, capsys):
     assert bar.is_disabled
     trainer_with(bar).fit(Validated(), loader(2), loader(2))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("make", [TQDMProgressBar, LiveTQDM, RichProgressBar, live_rich])
+def test_a_bar_that_is_switched_off_in_a_run_shows_nothing_more(make, trainer_with, capsys):
+    bar = make()
+    model = Model(lambda: bar.disable())
+    trainer_with(bar, max_epochs=1).fit(model, loader(5))
+    assert "5/5" not in capsys.readouterr().out + (bar.text() if make is live_rich else "")
 
 
 @pytest.mark.parametrize("kind", BARS)

@@ -26,7 +26,7 @@ from levin.loggers.base import (
     next_version,
     rank_zero_experiment,
 )
-from levin.loggers.params import flatten, plain, write_hparams
+from levin.loggers.params import as_params, flatten, plain, write_hparams
 from levin.utils.rank import rank_zero_only
 
 
@@ -229,7 +229,10 @@ class Options:
         (np.float64(0.5), 0.5),
         (np.int32(4), 4),
         (torch.tensor([1, 2]), [1, 2]),
-        (torch.zeros(10, 10), "tensor of shape [10, 10], torch.float32"),
+        (torch.zeros(10, 10), "array of shape [10, 10], torch.float32"),
+        (np.arange(3), [0, 1, 2]),
+        (range(2), [0, 1]),
+        (b"ab", "b'ab'"),
         (nn.ReLU, "torch.nn.modules.activation.ReLU"),
         (nn.ReLU(), "ReLU()"),
         (Path("a/b"), "a/b"),
@@ -240,6 +243,14 @@ def test_hyper_parameters_become_plain(value, expected):
     result = plain(value)
     assert result == expected
     assert type(result) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "params", [{"lr": 0.1, "layers": ()}, Namespace(lr=0.1, layers=()), Options(0.1, ())]
+)
+def test_hyper_parameters_come_in_several_forms(params):
+    assert as_params(params) == {"lr": 0.1, "layers": ()}
+    assert as_params(None) == {}
 
 
 def test_flattening_puts_nested_names_together():

@@ -51,7 +51,7 @@ class BatchProgressBar(ProgressBar):
         self._epoch = 0
         self._batch, self._total = 0, 0.0  # of the stage that is being counted
         self._training = (0, 0.0)  # the same of the training, while a validation is
-        self._drawn_at = self._began = -math.inf
+        self._began = self._drawn_at = self._next_draw = -math.inf
         self._drawing_s = 0.0
 
     @property
@@ -63,6 +63,11 @@ class BatchProgressBar(ProgressBar):
     def is_enabled(self) -> bool:
         """Whether anything is shown, as a bar or as lines."""
         return self._enabled and self._refresh_rate > 0
+
+    def disable(self) -> None:
+        """Show nothing from now on."""
+        super().disable()
+        self._lines = None
 
     @property
     def is_live(self) -> bool:
@@ -125,7 +130,7 @@ class BatchProgressBar(ProgressBar):
         self._advance(stage, batch)
         if last:
             self._draw_now(stage)
-        elif self.clock() >= self._drawn_at + DRAW_INTERVAL_S:
+        elif self.clock() >= self._next_draw:
             self._timed_draw(stage)
 
     def _draw_now(self, stage: Stage) -> None:
@@ -138,7 +143,9 @@ class BatchProgressBar(ProgressBar):
         begin = self.clock()
         self._draw(stage, self._metrics() if stage == "train" else None)
         self._drawn_at = self.clock()
-        self._drawing_s += self._drawn_at - begin
+        took = self._drawn_at - begin
+        self._next_draw = self._drawn_at + max(DRAW_INTERVAL_S, took / DRAW_SHARE)
+        self._drawing_s += took
 
     # ------------------------------------------------------------------ stages
 
