@@ -1,6 +1,6 @@
 """Three kinds of iris told apart by four measurements: first with plain loaders, then with a data module.
 
-pip install "levin[demo]"
+pip install ".[demo]"
 python examples/iris.py
 """
 

@@ -11,7 +11,7 @@ import levin as L
 
 @pytest.fixture
 def quiet(tmp_path):
-    """``quiet(**Trainer's arguments)`` makes a Trainer without anything that prints, writes or looks ahead."""
+    """``quiet(**Trainer's arguments)`` makes a Trainer that neither prints nor writes nor looks ahead."""
 
     def make(**kwargs):
         settings = {
@@ -29,9 +29,10 @@ def quiet(tmp_path):
 
 
 class Noting(L.LightningModule):
-    """One weight; `notes` tells what it was run on: "train 0.3" is batch 3 of epoch 0, "end 0" that epoch's end.
+    """A module of one weight that notes what it is run on.
 
-    Each step of the optimizer takes 1 from the weight for each backward, so that it counts them (`num_steps`).
+    In `notes` "train 0.3" is batch 3 of epoch 0, "end 0" that epoch's end. Each step of the optimizer takes 1
+    from the weight, so that it counts them (`num_steps`).
     """
 
     def __init__(self):

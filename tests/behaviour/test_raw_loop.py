@@ -76,9 +76,7 @@ def test_a_hundred_steps_are_those_of_a_loop_by_hand(quiet, make_optimizer):
     optimizer = train_by_hand(by_hand, pairs(), epochs=10)
     assert trainer.global_step == 100
     assert_equal(model, by_hand)
-    for ours, theirs in zip(
-        trainer.optimizers[0].state.values(), optimizer.state.values(), strict=True
-    ):
+    for ours, theirs in zip(trainer.optimizers[0].state.values(), optimizer.state.values(), strict=True):
         assert all(torch.equal(torch.as_tensor(ours[key]), torch.as_tensor(theirs[key])) for key in theirs)
 
 
@@ -232,7 +230,7 @@ def test_a_scheduler_moves_after_the_steps_of_its_interval(quiet, interval, move
     trainer.fit(model, pairs(batch_size=4))
     optimizer = SGD(by_hand.parameters())
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
-    for epoch in range(2):
+    for _ in range(2):
         for i, batch in enumerate(pairs(batch_size=4)):
             optimizer.zero_grad()
             by_hand.loss(batch).backward()

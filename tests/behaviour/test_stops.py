@@ -15,7 +15,7 @@ from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 
 @pytest.fixture
 def fit(quiet, noting, batches):
-    """``fit(*callbacks, **Trainer's arguments)`` trains `noting`: four batches an epoch, two to validate on."""
+    """``fit(*callbacks, **Trainer's arguments)`` trains `noting` on four batches and validates on two."""
 
     def run(*callbacks, val=2, **kwargs):
         trainer = quiet(callbacks=list(callbacks), limit_val_batches=val, **kwargs)

@@ -92,15 +92,15 @@ class Intervals:
     reload_dataloaders_every_n_epochs: int = 0
 
     def __post_init__(self) -> None:
-        """Check each one, and that they fit together."""
+        """Check each one."""
+        lowest = {"log_every_n_steps": 0, "reload_dataloaders_every_n_epochs": 0}
         if self.check_val_every_n_epoch is not None:
-            _parse_count("check_val_every_n_epoch", self.check_val_every_n_epoch, at_least=1)
-        _parse_count("log_every_n_steps", self.log_every_n_steps, at_least=0)
-        _parse_count("reload_dataloaders_every_n_epochs", self.reload_dataloaders_every_n_epochs, at_least=0)
-        if self.num_sanity_val_steps != math.inf:
-            steps = _parse_count(
-                "num_sanity_val_steps", self.num_sanity_val_steps, at_least=-1, unlimited="-1 (all batches)"
-            )
+            lowest["check_val_every_n_epoch"] = 1
+        for name, at_least in lowest.items():
+            object.__setattr__(self, name, _parse_count(name, getattr(self, name), at_least=at_least))
+        steps = self.num_sanity_val_steps
+        if steps != math.inf:
+            steps = _parse_count("num_sanity_val_steps", steps, at_least=-1, unlimited="-1 (all batches)")
             object.__setattr__(self, "num_sanity_val_steps", math.inf if steps == -1 else steps)
         object.__setattr__(self, "val_check_interval", _parse_interval(self.val_check_interval))
 
@@ -146,8 +146,9 @@ class Updates:
                 "schedule pass "
                 "callbacks=[GradientAccumulationScheduler(scheduling={epoch: factor})]."
             )
-        _parse_count("accumulate_grad_batches", self.accumulate_grad_batches, at_least=1)
-        value = self.gradient_clip_val
+        count = _parse_count("accumulate_grad_batches", self.accumulate_grad_batches, at_least=1)
+        object.__setattr__(self, "accumulate_grad_batches", count)
+        value: Any = self.gradient_clip_val
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
             raise TypeError(
                 f"`gradient_clip_val` is {value!r}, a {type(value).__name__}. It is a number, or None."
@@ -174,9 +175,8 @@ class Debugging:
     def __post_init__(self) -> None:
         """Check each one."""
         if not isinstance(self.fast_dev_run, bool):
-            _parse_count("fast_dev_run", self.fast_dev_run, at_least=0)
-            if self.fast_dev_run == 1:
-                object.__setattr__(self, "fast_dev_run", True)
+            batches = _parse_count("fast_dev_run", self.fast_dev_run, at_least=0)
+            object.__setattr__(self, "fast_dev_run", True if batches == 1 else batches)
 
 
 @dataclass(frozen=True)
@@ -400,7 +400,7 @@ def _parse_interval(value: Any) -> Any:
     name = "val_check_interval"
     if isinstance(value, (str, timedelta, Mapping)):
         return parse_duration(name, value)
-    if isinstance(value, int):
+    if isinstance(value, Integral):
         return _parse_count(name, value, at_least=1)
     return _parse_share(name, value)
 

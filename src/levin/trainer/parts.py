@@ -159,7 +159,7 @@ def gather_loggers(given: Any, root_dir: str, *, dev_run: bool) -> list[Logger]:
     if dev_run:
         return [DummyLogger()]
     if given is None or given is True:
-        kind = TensorBoardLogger if available("tensorboard") or available("tensorboardX") else CSVLogger
+        kind = TensorBoardLogger if available("tensorboard") else CSVLogger
         return [kind(root_dir)]
     loggers = list(given) if isinstance(given, Iterable) else [given]
     for logger in loggers:

@@ -129,7 +129,7 @@ class AutomaticStep:
         """What `on_train_batch_end` gets: the loss apart from its graph, the rest as it was returned."""
         if self.loss is None:
             return {}
-        loss = self.loss.detach().clone()
+        loss = self.loss.detach()
         return {**self.output, "loss": loss} if isinstance(self.output, dict) else {"loss": loss}
 
 

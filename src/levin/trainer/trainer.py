@@ -438,6 +438,8 @@ class Trainer(TrainerView):
         """Everything up to the first batch, in the order in which hooks may count on it."""
         run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
         self.strategy.setup_environment()
+        for logger in self.loggers:
+            logger.settle_version(self.strategy.broadcast)  # before anybody asks where things are written
         self.profiler.setup(stage=str(self.state.fn), local_rank=self.local_rank, log_dir=self.log_dir)
         self.metrics.start_run(module, compiled=run.compiler is not None)
         self._set_up_data(module)

@@ -12,7 +12,7 @@ from levin.core.module import LightningModule
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.overrides import overrides
-from levin.utils.rank import rank_zero_warn
+from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
     from levin.trainer.dataloaders import DataSource
@@ -94,12 +94,29 @@ def _verify_fit(run: Run, source: DataSource) -> None:
     for name in ("training_step", "configure_optimizers"):
         _require(module, name, "trainer.fit")
     _verify_arguments(module)
+    _tell_eval_mode(module)
     if not source.has("train"):
         source.load("train")  # raises with what is missing
     if run.limits.limit_val_batches:
         _verify_validation(module, source)
     if not module.automatic_optimization:
         _verify_manual(run)
+
+
+def _tell_eval_mode(module: LightningModule) -> None:
+    """Fit leaves the modes as they are: that is how a part is kept frozen, and easily forgotten."""
+    name = type(module).__name__
+    if not module.training:
+        rank_zero_warn(
+            f"{name} is in evaluation mode, and fit leaves it so: dropout is off, and batch norm does not "
+            "learn. Call `model.train()` first, unless that is meant.",
+            category=PossibleUserWarning,
+        )
+        return
+    parts = [part for part, submodule in module.named_modules() if not submodule.training]
+    if parts:
+        listed = ", ".join(parts[:5]) + (", ..." if len(parts) > 5 else "")
+        rank_zero_info(f"{len(parts)} parts of {name} are in evaluation mode, and stay so: {listed}.")
 
 
 def _verify_validation(module: LightningModule, source: DataSource) -> None:

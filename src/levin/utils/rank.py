@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from levin.utils.errors import LevinDeprecationWarning, PossibleUserWarning
 
@@ -134,11 +134,24 @@ def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__") or "").partition(".")[0]
 
 
+class _Console(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the type checker alone
+    """Writes to standard error as it is when a message comes: a live progress bar may stand in its place."""
+
+    @property
+    def stream(self) -> IO[str]:
+        """Standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: IO[str]) -> None:
+        pass  # `StreamHandler.__init__` wants to keep the one that there is now
+
+
 def _configure_output() -> None:
     """Make levin's messages visible in a program that has set up no logging; leave any other alone."""
     log.setLevel(logging.INFO)
     if not logging.getLogger().hasHandlers():
-        log.addHandler(logging.StreamHandler())
+        log.addHandler(_Console())
         log.propagate = False
     if not sys.warnoptions:
         # Python hides deprecations outside of `__main__`; ours point at lines that somebody has to change.
