@@ -1,42 +1,46 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
 
 import levin
 
-TREE = ast.parse(Path(levin.__file__).read_text())
+LAZY = ["levin", "levin.callbacks", "levin.loggers", "levin.profilers"]
+PUBLIC = [(package, name) for package in LAZY for name in importlib.import_module(package).__all__]
 
 
-def names_under_type_checking() -> set[str]:
-    block = next(
-        node for node in TREE.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    )
-    return {f"{node.module}.{alias.name}" for node in block.body for alias in node.names}
+def names_under_type_checking(package: str) -> set[str]:
+    tree = ast.parse(Path(importlib.import_module(package).__file__).read_text())
+    blocks = [
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
 
 
-def test_the_names_for_type_checkers_are_the_names_loaded_on_use():
-    assert names_under_type_checking() == {f"{home}.{name}" for name, home in levin._HOMES.items()}
+@pytest.mark.parametrize("package", LAZY)
+def test_what_is_loaded_on_use_is_known_to_type_checkers(package):
+    homes = importlib.import_module(package)._HOMES
+    assert {f"{home}.{name}" for name, home in homes.items()} <= names_under_type_checking(package)
 
 
-def test_all_lists_every_lazy_name_and_the_version():
-    assert sorted(levin.__all__) == sorted([*levin._HOMES, "__version__"])
+@pytest.mark.parametrize("package", LAZY)
+def test_what_is_loaded_on_use_is_public(package):
+    module = importlib.import_module(package)
+    assert set(module._HOMES) <= set(module.__all__) <= set(dir(module))
 
 
-@pytest.mark.parametrize("name", levin.__all__)
-def test_a_public_name_is_there(name):
-    assert getattr(levin, name) is not None
+def test_the_first_page_of_names_is_this_short():
+    assert levin.__all__ == sorted([*levin._HOMES, "__version__"])
+    assert names_under_type_checking("levin") == {f"{home}.{name}" for name, home in levin._HOMES.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in levin._HOMES if name[0].isupper()])
-def test_a_public_class_says_where_it_lives(name):
-    assert getattr(levin, name).__module__ == levin._HOMES[name]
-
-
-def test_dir_lists_names_that_are_not_loaded_yet():
-    assert set(levin.__all__) <= set(dir(levin))
+@pytest.mark.parametrize(("package", "name"), PUBLIC, ids=lambda value: value)
+def test_a_public_name_is_there(package, name):
+    assert getattr(importlib.import_module(package), name) is not None
 
 
 @pytest.mark.parametrize("package", ["callbacks", "core", "loggers", "strategies", "trainer", "utils"])
@@ -44,6 +48,7 @@ def test_a_sub_package_is_an_attribute(package):
     assert getattr(levin, package).__name__ == f"levin.{package}"
 
 
-def test_an_unknown_name_is_told_with_the_known_ones():
-    with pytest.raises(AttributeError, match=r"no attribute 'Trianer'.*Trainer"):
-        levin.Trianer  # noqa: B018  (looking it up is the test)
+@pytest.mark.parametrize("package", LAZY)
+def test_an_unknown_name_is_told_with_the_known_ones(package):
+    with pytest.raises(AttributeError, match=r"no attribute 'Trianer'.*Its public names: \w+"):
+        importlib.import_module(package).Trianer  # noqa: B018  (looking it up is the test)

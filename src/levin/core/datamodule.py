@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from levin.core.hooks import DataHooks
 from levin.core.hparams import HyperparametersMixin
 from levin.core.restore import class_only, load_datamodule_from_checkpoint
-from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,11 +158,7 @@ def _loader_hook(loaders: Callable[..., Any], dataset: Any, *, shuffle: bool) ->
 def _describe(hook: Callable[[], Any]) -> str:
     try:
         found = hook()
-    except (
-        MisconfigurationException,
-        AttributeError,
-        NotImplementedError,
-    ):  # before `setup` there may be no data yet
+    except Exception:  # before `setup` there may be no data yet, and each hook fails in its own way
         return "None"
     if found is None:
         return "None"

@@ -326,8 +326,11 @@ HOOKS = _specs(ModelHooks, CheckpointHooks, CallbackHooks, DataHooks)
 
 _STEPS = ("training_step", "backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
 
+_SILENT = ("predict_step", "configure_optimizers", "configure_model", "lr_scheduler_step")
+
 LOG_RULES: dict[str, LogRule | None] = {
     **{spec.name: spec.log for spec in HOOKS},
+    **dict.fromkeys(_SILENT),
     **dict.fromkeys(_STEPS, LogRule.STEP),
     **dict.fromkeys(("validation_step", "test_step"), LogRule.BATCH),
 }

@@ -7,10 +7,12 @@ callback that looks.
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,6 +49,7 @@ class Reduction(Enum):
 
 _REDUCTIONS = {"avg": Reduction.MEAN, **{reduction.value: reduction for reduction in Reduction}}
 _REDUCING_FUNCTIONS = (torch.mean, torch.sum, torch.min, torch.max, sum, min, max)
+_NUMBERS = (int, float, Real)  # Real holds NumPy's; the others are found faster
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,12 @@ class Entry:
             self.last = _forward_value(self.metric)
             return
         if isinstance(value, Tensor):
-            if not self.keeps_graph:
-                # a copy: ``loss /= n`` after ``self.log("loss", loss)`` must not change what was logged
-                value = value.detach().clone()
+            # a copy: ``loss /= n`` after ``self.log("loss", loss)`` must not change what was logged
+            value = value.clone() if self.keeps_graph else value.detach().clone()
             if value.ndim:
                 value = value.view(())
+        else:
+            value = float(value)
         self.last = value
         if not self.on_epoch:
             return
@@ -145,13 +149,23 @@ class Entry:
         else:
             self.total = _extreme(self.reduction, self.total, term)
 
+    def step_value(self) -> Any:
+        """The newest value; None for a metric that was only updated."""
+        if self.metric is not None:
+            return None if self.last is None else _scalar(self.bare_name, self.last)
+        if isinstance(self.last, Tensor) and not self.last.is_floating_point():
+            return self.last.to(torch.get_default_dtype())
+        return self.last
+
     def epoch_value(self) -> Any:
         """The value over the epoch so far; None if nothing was logged."""
         if self.metric is not None:
             return _scalar(self.bare_name, self.metric.compute())
         if self.total is None:
             return None
-        value = self.total / self.weight if self.reduction is Reduction.MEAN else self.total
+        value = self.total
+        if self.reduction is Reduction.MEAN:  # of no samples: NaN, as it is with tensors
+            value = value / self.weight if isinstance(value, Tensor) or self.weight else math.nan
         return value.to(torch.get_default_dtype()) if isinstance(value, Tensor) else value
 
 
@@ -229,7 +243,13 @@ class Metrics:
             batch_size: The weight of the value in the epoch's mean; None takes the batch's.
         """
         entry = self._entries.get((self.scope, name, self.dataloader_idx))
-        if entry is None or entry.options != options or (isinstance(value, Tensor) and value.numel() != 1):
+        if entry is None or entry.options != options:
+            is_known = False
+        elif entry.metric is not None:
+            is_known = value is entry.metric
+        else:
+            is_known = value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, _NUMBERS)
+        if entry is None or not is_known:
             entry = self._declare(name, value, options)
         if batch_size is None:
             if entry.weighted and (self._sized_batch is not self.batch or self.batch is None):
@@ -261,6 +281,11 @@ class Metrics:
         self._check_timing(name, entry, rule)
         if not settings.add_dataloader_idx:
             self._check_shared_name(name)
+        if settings.logger and not getattr(self._module, "loggers", True):
+            rank_zero_warn(
+                f"self.log({name!r}, logger=True) reaches no logger, for there is none. Give one: "
+                "Trainer(logger=...)."
+            )
         if _is_metric(value):
             self._attach_metric(name, entry, value, settings.metric_attribute)
         self._entries[self.scope, name, self.dataloader_idx] = entry
@@ -315,7 +340,8 @@ class Metrics:
                 "moved to the device nor saved. Assign it in `__init__` (self.acc = ...), or pass "
                 "metric_attribute='acc'."
             )
-        if attribute is not None and known and attribute not in known:
+        is_there = attribute is None or attribute in known or hasattr(self._module, attribute)
+        if known and not is_there:
             raise MisconfigurationException(
                 f"self.log({name!r}, metric_attribute={attribute!r}): the module has no such attribute. It "
                 f"has: {sorted(known)[1:]}."
@@ -333,7 +359,7 @@ class Metrics:
             compiled: Whether its steps are compiled: `log` then stays outside of their graphs, for what it
                 counts would be guarded, and each step compiled anew.
         """
-        self._module = module
+        self._module, self.scope = module, ""
         if compiled:
             self.log = torch.compiler.disable(self.log)  # type: ignore[method-assign, no-untyped-call]
         self.clear()
@@ -356,6 +382,7 @@ class Metrics:
         self.publish_fresh()
         self._in_step = False
         self._is_fresh = True
+        self.batch = None  # what comes now is about no batch
 
     def end_training_epoch(self) -> None:
         """The epoch's values are written: the next epoch begins with nothing."""
@@ -366,14 +393,14 @@ class Metrics:
         """Keep the training epoch's values aside while an evaluation runs."""
         self.publish_fresh()
         _reset(self._evaluation)
-        self._entries, self._in_step = self._evaluation, False
+        self._entries, self._in_step, self.batch = self._evaluation, False, None
 
     def end_evaluation(self, *, in_step: bool) -> None:
         """Go back to the training epoch."""
         self.publish_fresh()
         _reset(self._evaluation)
         self._entries, self._in_step = self._training, in_step
-        self.dataloader_idx = None
+        self.dataloader_idx = self.batch = None
 
     # ------------------------------------------------------------------ reading
 
@@ -419,7 +446,7 @@ class Metrics:
             if index != self.dataloader_idx:
                 continue
             if self._in_step and entry.on_step:
-                name, value = entry.step_name, entry.last
+                name, value = entry.step_name, entry.step_value()
             elif not self._in_step and entry.on_epoch:
                 name, value = entry.epoch_name, entry.epoch_value()
             else:
@@ -469,12 +496,13 @@ def _check_value(name: str, value: Any) -> None:
     if isinstance(value, Tensor):
         if value.numel() == 1:
             return
-        given = f"a tensor of shape {tuple(value.shape)}"
-    elif isinstance(value, (int, float)) or _is_metric(value):
+        given, hint = f"a tensor of shape {tuple(value.shape)}", " Say which: value.mean(), value.max() ..."
+    elif isinstance(value, _NUMBERS) or _is_metric(value):
         return
     else:
-        given = f"a {type(value).__name__}"
-    hint = " Use self.log_dict for a dict." if isinstance(value, Mapping) else ""
+        given, hint = f"a {type(value).__name__}", ""
+        if hasattr(value, "items"):
+            hint = " Use self.log_dict for a dict."
     raise ValueError(
         f"self.log({name!r}, ...) got {given}. It takes a number, a tensor of one element, or a "
         f"torchmetrics.Metric.{hint}"
@@ -482,14 +510,14 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def batch_size_of(batch: Any) -> int:
-    """The number of samples in a batch: the first dimension of its tensors.
+    """The number of samples in a batch: the first dimension of its tensors, wherever it holds them.
 
     Warns where the tensors disagree and takes the first one's.
 
     Raises:
         MisconfigurationException: If there is nothing to take it from.
     """
-    if batch is None:  # before the first batch: the value stands for itself
+    if batch is None:  # outside of batches: the value stands for itself
         return 1
     sizes: list[int] = []
     pending = [batch]
@@ -497,14 +525,8 @@ def batch_size_of(batch: Any) -> int:
         item = pending.pop()
         if isinstance(item, Tensor):
             sizes.append(item.shape[0] if item.ndim else 1)
-        elif isinstance(item, str):
-            sizes.append(len(item))
-        elif isinstance(item, Mapping):
-            pending.extend(reversed(list(item.values())))
-        elif isinstance(item, (list, tuple, set)):
-            pending.extend(reversed(list(item)))
-        elif is_dataclass(item) and not isinstance(item, type):
-            pending.extend(getattr(item, field.name) for field in reversed(fields(item)))
+        else:
+            pending.extend(reversed(_parts(item)))
     if not sizes:
         raise MisconfigurationException(
             f"The batch size can't be told from a batch of type {type(batch).__name__}: it holds no tensor. "
@@ -518,3 +540,14 @@ def batch_size_of(batch: Any) -> int:
             "to weight logged values with. If that is wrong, say it: self.log(..., batch_size=...)."
         )
     return sizes[0]
+
+
+def _parts(item: Any) -> list[Any]:
+    """What a batch is made of; nothing for texts, arrays, and what can be read only once."""
+    if isinstance(item, Mapping):
+        return list(item.values())
+    if is_dataclass(item) and not isinstance(item, type):
+        return [getattr(item, field.name) for field in fields(item)]
+    if isinstance(item, (str, bytes, Iterator)) or hasattr(item, "__array__"):
+        return []
+    return list(item) if isinstance(item, Iterable) else []

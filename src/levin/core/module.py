@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -63,7 +62,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         "logger", "loggers",
         "automatic_optimization", "strict_loading", "trainer", "fabric", "device_mesh", "device", "dtype",
         "hparams",
-        "hparams_initial",
+        "hparams_initial", "overrides_scheduler_step",
     ]  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -269,7 +268,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         if self._trainer is not None:
             self._trainer.print(*args, **kwargs)
         else:
-            sys.stdout.write(kwargs.get("sep", " ").join(map(str, args)) + kwargs.get("end", "\n"))
+            print(*args, **kwargs)  # noqa: T201  # what it stands for
 
     # ------------------------------------------------------------------ the run this module is in
 
@@ -374,7 +373,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
 
     @dtype.setter
     def dtype(self, dtype: torch.dtype) -> None:
-        self._placement = self._placement.to(dtype)
+        raise RuntimeError(f"The dtype follows the parameters. Convert them: module.to({dtype}).")
 
     @property
     def on_gpu(self) -> bool:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_warn
-from levin.utils.types import LRSchedulerConfig
+from levin.utils.types import LRSchedulerConfig, Stateful
 
 if TYPE_CHECKING:
     from levin.core.module import LightningModule
@@ -48,6 +48,8 @@ def configure(module: LightningModule) -> tuple[list[Optimizer], list[LRSchedule
     Raises:
         MisconfigurationException: If the form is none of the six that are known, or a scheduler's settings
             make no sense.
+        RuntimeError: If there are several optimizers, or none, for automatic optimization.
+        TypeError: If a scheduler's state can't be saved.
     """
     returned = module.configure_optimizers()
     if returned is None:
@@ -57,8 +59,10 @@ def configure(module: LightningModule) -> tuple[list[Optimizer], list[LRSchedule
         )
         return [_NoOptimizer()], []
     optimizers, schedulers, monitor = _parse(returned)
+    for optimizer in optimizers:
+        _check_optimizer(optimizer)
     if module.automatic_optimization and len(optimizers) != 1:
-        raise MisconfigurationException(
+        raise RuntimeError(
             f"`configure_optimizers` returned {len(optimizers)} optimizers, and automatic optimization takes "
             "one. Set "
             "`self.automatic_optimization = False` and step each of them in `training_step`, or give one "
@@ -83,7 +87,7 @@ def _parse(returned: Any) -> tuple[list[Optimizer], list[Any], str | None]:
         return [returned], [], None
     if isinstance(returned, Mapping):
         return _parse_dict(returned)
-    if isinstance(returned, (list, tuple)) and returned:
+    if isinstance(returned, (list, tuple)):
         if len(returned) == 2 and isinstance(returned[0], (list, tuple)):
             schedulers = returned[1] if isinstance(returned[1], (list, tuple)) else [returned[1]]
             return list(returned[0]), list(schedulers), None
@@ -95,6 +99,15 @@ def _parse(returned: Any) -> tuple[list[Optimizer], list[Any], str | None]:
         f"`configure_optimizers` returned {_describe(returned)}, which is none of the forms that are known: "
         f"{_FORMS}."
     )
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        given = f"the class {optimizer.__name__}" if isinstance(optimizer, type) else f"{optimizer!r}"
+        raise MisconfigurationException(
+            f"`configure_optimizers` returned {given} where an optimizer is due. Make one: "
+            "torch.optim.SGD(self.parameters(), lr=0.1)."
+        )
 
 
 def _describe(value: Any) -> str:
@@ -171,6 +184,11 @@ def _parse_scheduler(scheduler: Any, monitor: str | None, module: LightningModul
 
 def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
     name = type(config.scheduler).__name__
+    if not isinstance(config.scheduler, Stateful):
+        raise TypeError(
+            f"{name} can't be a scheduler: it lacks `state_dict` or `load_state_dict`, and no checkpoint could "
+            "hold it."
+        )
     if config.interval not in _INTERVALS:
         raise MisconfigurationException(
             f"The lr_scheduler's interval is {config.interval!r}. It is one of {list(_INTERVALS)}."

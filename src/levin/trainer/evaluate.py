@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,8 +26,10 @@ from levin.trainer.step import bind_step, num_arguments
 from levin.utils.overrides import overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from torch import nn
 
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.dispatch import Hooks
@@ -117,33 +120,38 @@ class EvaluationLoop:
         Returns:
             For each loader, the names that went to loggers and their values over its batches.
         """
-        run, hooks = self._run, self._run.hooks
-        prefix = self.stage.hook_prefix
+        run, prefix = self._run, self.stage.hook_prefix
         with self._no_gradients():
             self.set_up_data()
             counts = [min(count, at_most) for count in self.max_batches]
             if not sum(counts):
                 return []
-            in_step = run.state.fn is TrainerFn.FITTING and run.state.stage is RunningStage.VALIDATING
             set_epoch(self.loaders, run.progress.epoch)
             passes = [self._fetcher(index, count) for index, count in enumerate(counts)]
             passes[0].start()
-            modes = self._model_eval(prefix)
-            run.metrics.start_evaluation()
-            for hook in getattr(hooks, f"on_{prefix}_start"):
-                hook()
-            for hook in getattr(hooks, f"on_{prefix}_epoch_start"):
-                hook()
-            self.evaluated = 0
-            logged = self._run_batches(prefix, passes)
-            for hook in getattr(hooks, f"on_{prefix}_epoch_end"):
-                hook()
-            self._publish(logged)
-            for hook in getattr(hooks, f"on_{prefix}_end"):
-                hook()
-            run.metrics.end_evaluation(in_step=in_step)
+            with modes_kept(run.module) as modes:
+                self._call(f"on_{prefix}_model_eval")
+                self._evaluate(prefix, passes)
             self._model_train(prefix, modes)
         return self.results
+
+    def _evaluate(self, prefix: str, passes: list[Fetcher]) -> None:
+        """One evaluation, from its first hook to its last."""
+        run, hooks = self._run, self._run.hooks
+        is_in_training = run.state.fn is TrainerFn.FITTING and run.state.stage is RunningStage.VALIDATING
+        run.metrics.start_evaluation()
+        for hook in getattr(hooks, f"on_{prefix}_start"):
+            hook()
+        for hook in getattr(hooks, f"on_{prefix}_epoch_start"):
+            hook()
+        self.evaluated = 0
+        logged = self._run_batches(prefix, passes)
+        for hook in getattr(hooks, f"on_{prefix}_epoch_end"):
+            hook()
+        self._publish(logged)
+        for hook in getattr(hooks, f"on_{prefix}_end"):
+            hook()
+        run.metrics.end_evaluation(in_step=is_in_training)
 
     def _run_batches(self, prefix: str, passes: list[Fetcher]) -> list[dict[str, Any]]:
         """All batches of all loaders; returns what was logged over each loader."""
@@ -215,13 +223,7 @@ class EvaluationLoop:
         wants = self._run.debugging.inference_mode and self._run.state.fn is not TrainerFn.FITTING
         return torch.inference_mode() if wants else torch.no_grad()
 
-    def _model_eval(self, prefix: str) -> dict[Any, bool]:
-        module = self._run.module
-        modes = {part: part.training for part in module.modules()}
-        self._call(f"on_{prefix}_model_eval")
-        return modes
-
-    def _model_train(self, prefix: str, modes: dict[Any, bool]) -> None:
+    def _model_train(self, prefix: str, modes: dict[nn.Module, bool]) -> None:
         name = f"on_{prefix}_model_train"
         if overrides(self._run.module, name, LightningModule):
             self._call(name)
@@ -235,7 +237,22 @@ class EvaluationLoop:
         )()
 
 
-def restore_modes(modes: dict[Any, bool]) -> None:
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[dict[nn.Module, bool]]:
+    """Note the mode of each submodule, and give it back if an exception ends what is done meanwhile.
+
+    Yields:
+        The modes, for `restore_modes` when all went well.
+    """
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield modes
+    except BaseException:
+        restore_modes(modes)  # who goes on after it trains in the modes that he chose
+        raise
+
+
+def restore_modes(modes: dict[nn.Module, bool]) -> None:
     """Give each submodule back the mode that it had: one that a user froze in evaluation mode stays there."""
     for part, training in modes.items():
         part.training = training

@@ -241,7 +241,8 @@ class FitLoop:
             )
         self.max_batches = batches_to_run("train", length, run.limits.limit_train_batches)
         self.val_check_batch = self._check_interval()
-        if is_first and 0 < self.max_batches < run.intervals.log_every_n_steps and run.loggers:
+        is_logged = bool(run.loggers) and not run.debugging.fast_dev_run
+        if is_logged and is_first and 0 < self.max_batches < run.intervals.log_every_n_steps:
             rank_zero_warn(
                 f"An epoch has {self.max_batches} training batches, and "
                 f"log_every_n_steps={run.intervals.log_every_n_steps}: "
@@ -303,7 +304,7 @@ class FitLoop:
         interval = run.intervals.val_check_interval
         if isinstance(interval, timedelta):
             return time.monotonic() - self._validated_at >= interval.total_seconds()
-        if self.val_check_batch == math.inf:
+        if interval == 1.0 and isinstance(interval, float):  # the end of the epoch, wherever it comes
             return progress.is_last_batch
         batches = progress.total_batches if run.intervals.check_val_every_n_epoch is None else progress.batch
         return batches % self.val_check_batch == 0

@@ -9,7 +9,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from levin.data.fetch import Fetcher
 from levin.trainer.dataloaders import batch_mover, count_batches, flatten, set_epoch, warn_if_shuffled
-from levin.trainer.evaluate import check_arguments, restore_modes
+from levin.trainer.evaluate import check_arguments, modes_kept, restore_modes
 from levin.trainer.step import bind_step
 from levin.utils.errors import MisconfigurationException
 
@@ -77,7 +77,7 @@ class PredictionLoop:
             What `predict_step` returned, in order: a list for one loader, a list of lists for several; None
             if it was not to be kept.
         """
-        run, hooks = self._run, self._run.hooks
+        run = self._run
         with torch.inference_mode() if run.debugging.inference_mode else torch.no_grad():
             self.set_up_data()
             if not sum(self.max_batches):
@@ -85,22 +85,27 @@ class PredictionLoop:
             set_epoch(self.loaders, run.progress.epoch)
             passes = [self._fetcher(index) for index in range(len(self._flat))]
             passes[0].start()
-            modes = {part: part.training for part in run.module.modules()}
-            self._model_eval()
-            for hook in hooks.on_predict_start:
-                hook()
-            for hook in hooks.on_predict_epoch_start:
-                hook()
-            self._run_batches(passes)
-            for hook in hooks.on_predict_epoch_end:
-                hook()
-            for hook in hooks.on_predict_end:
-                hook()
+            with modes_kept(run.module) as modes:
+                self._model_eval()
+                self._predict(passes)
             restore_modes(modes)
         predictions, self.predictions = self.predictions, []
         if not self.return_predictions:
             return None
         return predictions[0] if len(predictions) == 1 else predictions
+
+    def _predict(self, passes: list[Fetcher]) -> None:
+        """One prediction, from its first hook to its last."""
+        hooks = self._run.hooks
+        for hook in hooks.on_predict_start:
+            hook()
+        for hook in hooks.on_predict_epoch_start:
+            hook()
+        self._run_batches(passes)
+        for hook in hooks.on_predict_epoch_end:
+            hook()
+        for hook in hooks.on_predict_end:
+            hook()
 
     def _run_batches(self, passes: list[Fetcher]) -> None:
         run, hooks = self._run, self._run.hooks

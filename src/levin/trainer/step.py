@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -61,7 +62,7 @@ class AutomaticStep:
         self.clip = _clipping(run)
         self.batch: Any = None
         self.batch_idx = 0
-        self.stepped = False
+        self.stepped = self.is_evaluated = False
         self.output: Any = None
         self.loss: Tensor | None = None
 
@@ -69,6 +70,7 @@ class AutomaticStep:
         """Train on a batch: accumulate, or step where the window is full or the epoch over."""
         self.batch, self.batch_idx = batch, batch_idx
         self.stepped = is_last or (batch_idx + 1) % self.accumulate == 0
+        self.is_evaluated = False
         if not self.stepped:
             with self.strategy.block_backward_sync():
                 self.closure()
@@ -78,13 +80,15 @@ class AutomaticStep:
         else:
             self.custom_step(self.progress.epoch, batch_idx, self.wrapped, self.closure)
             self.progress.step += 1
+        if not self.is_evaluated:
+            _refuse_idle_step(self.custom_step is not None, self.optimizer)
         outputs = self._outputs() if self.hooks.on_train_batch_end else {}
         self.batch = self.output = self.loss = None  # the graph goes before the next forward
         return outputs
 
     def closure(self) -> Tensor | None:
         """Compute the loss and the gradients of the batch, and make them ready for the step."""
-        metrics = self.metrics
+        self.is_evaluated, metrics = True, self.metrics
         outer, metrics.scope = metrics.scope, "training_step"
         self.output = output = self.training_step(self.batch, self.batch_idx)
         metrics.scope = outer
@@ -130,7 +134,7 @@ class AutomaticStep:
         if self.loss is None:
             return {}
         loss = self.loss.detach()
-        return {**self.output, "loss": loss} if isinstance(self.output, dict) else {"loss": loss}
+        return {**self.output, "loss": loss} if isinstance(self.output, Mapping) else {"loss": loss}
 
 
 class ManualStep:
@@ -159,9 +163,9 @@ class ManualStep:
             return {}
         if isinstance(output, Tensor):
             return {"loss": output.detach()}
-        if isinstance(output, dict):
+        if isinstance(output, Mapping):
             loss = output.get("loss")
-            return {**output, "loss": loss.detach()} if isinstance(loss, Tensor) else output
+            return {**output, "loss": loss.detach()} if isinstance(loss, Tensor) else dict(output)
         raise MisconfigurationException(
             f"`training_step` returned a {type(output).__name__}. In manual optimization return a tensor, a "
             "dict or None."
@@ -266,16 +270,28 @@ def _loss_of(output: Any) -> Tensor | None:
             "return the loss."
         )
         return None
-    if isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
+    if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
         loss: Tensor = output["loss"]
         return loss
     given = (
-        f"a dict with the keys {list(output)}" if isinstance(output, dict) else f"a {type(output).__name__}"
+        f"a dict with the keys {list(output)}"
+        if isinstance(output, Mapping)
+        else f"a {type(output).__name__}"
     )
     raise MisconfigurationException(
         f"`training_step` returned {given}. In automatic optimization return the loss (a tensor), a dict "
         "with the key 'loss', or None "
         "to skip the batch."
+    )
+
+
+def _refuse_idle_step(is_overridden: bool, optimizer: Optimizer) -> None:
+    """The closure was not called: there was no `training_step`, and nothing to step with."""
+    where = "`optimizer_step`" if is_overridden else f"`{type(optimizer).__name__}.step`"
+    raise MisconfigurationException(
+        f"{where} did not call the closure that it got, so that `training_step` did not run. Pass it on "
+        "(`optimizer.step(closure=optimizer_closure)`), or, to leave out a step, call it "
+        "(`optimizer_closure()`)."
     )
 
 

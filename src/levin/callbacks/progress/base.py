@@ -165,5 +165,6 @@ def get_standard_metrics(trainer: Trainer) -> Metrics:
     versions = [version for logger in trainer.loggers if (version := logger.version) is not None]
     if not versions:
         return {}
-    version = versions[0] if len(versions) == 1 else "_".join(map(str, versions))
+    distinct = list(dict.fromkeys(versions))
+    version = distinct[0] if len(distinct) == 1 else "_".join(map(str, distinct))
     return {"v_num": version[-4:] if isinstance(version, str) else version}

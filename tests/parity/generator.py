@@ -1,0 +1,876 @@
+"""Training programs drawn at random: each is a text that runs with levin and with Lightning alike.
+
+`programs()` is a hypothesis strategy. What it draws is a script, so that one that shows a difference can be read,
+copied and run by itself; only what was drawn otherwise than usual stands in it. `disagreements` runs a program with
+both frameworks and says where they differ.
+
+Where levin differs on purpose (docs/differences.md) programs are drawn so that it does not show, or both sides are
+brought to one form; such places name the row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hypothesis import strategies as st
+from programs import differences, numbers_of, report
+from recorder import CALLBACK_HOOKS, DATAMODULE_HOOKS, MODULE_HOOKS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FRAMEWORKS = ("lightning.pytorch", "levin")
+
+PREAMBLE = """\
+import importlib
+import inspect
+from datetime import timedelta
+
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+from torch.optim import lr_scheduler as lr
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
+from torchmetrics import MeanMetric
+
+L = importlib.import_module(FRAMEWORK)
+callbacks = importlib.import_module(f"{FRAMEWORK}.callbacks")
+loggers = importlib.import_module(f"{FRAMEWORK}.loggers")
+CALLS, SEEN, RESULTS = [], [], []
+
+
+def told(value):
+    if isinstance(value, torch.Tensor):
+        return "tensor+graph" if value.requires_grad else "tensor"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {told(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(told, value)) + "]"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return str(getattr(value, "value", value))
+    return type(value).__name__ if isinstance(value, (torch.optim.SGD, torch.optim.Adam)) else "..."
+
+
+def note(what, module=None, *arguments):
+    grad = "inference" if torch.is_inference_mode_enabled() else "grad" if torch.is_grad_enabled() else "no_grad"
+    line = " ".join([what, *map(told, arguments)])
+    if module is not None:
+        mode = "train" if module.training else "eval"
+        line += f" | e{module.current_epoch} s{module.global_step} {mode}"
+    CALLS.append(f"{line} {grad}")
+
+
+def watch(owner, cls, *hooks):
+    for hook in hooks:
+        setattr(cls, hook, watched(owner, hook, getattr(cls, hook)))
+
+
+def watched(owner, hook, inherited):
+    def method(self, *args, **kwargs):
+        bound = inspect.signature(inherited).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        named = {k: v for k, v in bound.arguments.items() if k not in ("self", "checkpoint", "state_dict")}
+        modules = [v for v in (self, *named.values()) if isinstance(v, L.LightningModule)]
+        plain = [v for v in named.values() if not isinstance(v, (L.LightningModule, L.Trainer))]
+        note(f"{owner}.{hook}", *(modules or [None])[:1], *([] if hook.endswith("state_dict") else plain))
+        return inherited(self, *args, **kwargs)
+
+    return method
+
+
+class Rows(Dataset):
+    def __init__(self, name, count, form="tensor"):
+        self.name, self.form = name, form
+        self.rows = torch.sin(torch.arange(count * 5.0) + len(name)).view(count, 5)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if "quiet" not in self.name:
+            CALLS.append(f"{self.name}[{index}]")
+        row = self.rows[index]
+        return {"tensor": row, "list": (row,), "dict": {"row": row}}[self.form]
+
+
+class Stream(IterableDataset):
+    def __init__(self, *args):
+        self.rows = Rows(*args)
+        self.name = self.rows.name
+
+    def __iter__(self):
+        return (self.rows[index] for index in range(len(self.rows)))
+
+
+class Loader(DataLoader):
+    def __iter__(self):
+        CALLS.append(f"iter {self.dataset.name}")
+        return super().__iter__()
+
+
+class Batches:
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        return iter(self.loader)
+
+
+class SizedBatches(Batches):
+    def __len__(self):
+        return len(self.loader)
+
+
+def tensors(batch):
+    if isinstance(batch, torch.Tensor):
+        return [batch]
+    parts = batch.values() if isinstance(batch, dict) else batch or []
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+class Module(L.LightningModule):
+    def loss(self, batch):
+        rows = torch.cat(tensors(batch))
+        return mse_loss(self.net(rows[:, :4]), rows[:, 4:])
+"""
+
+SEEING = """
+
+class Seeing(L.Callback):
+    def see(self, hook, trainer):
+        if not trainer.sanity_checking:
+            metrics = {kind: dict(getattr(trainer, kind)) for kind in KINDS}
+            SEEN.append({"hook": hook, "epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
+
+
+def seeing(hook):
+    return lambda self, trainer, pl_module, *args, **kwargs: self.see(hook, trainer)
+
+
+KINDS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
+for hook in {hooks}:
+    setattr(Seeing, hook, seeing(hook))
+"""
+
+
+@dataclass
+class Program:
+    """A program and what has to be known to compare its outcomes.
+
+    Attributes:
+        text: The script. `FRAMEWORK` and `ROOT`, a directory, are defined before it.
+        reopens: Whether Lightning opens its loaders twice, where levin does so once.
+        renumbers: Whether Lightning numbers rows of validation batches from 0 again.
+    """
+
+    text: str
+    reopens: bool = False
+    renumbers: bool = False
+
+    def __repr__(self) -> str:
+        return f"\n# ----- run it with one framework, then with the other\n{script(self)}# -----\n"
+
+
+def script(program: Program, framework: str = "levin", root: str = "/tmp/random_program") -> str:
+    """Return the text of a program that runs by itself and prints what it did.
+
+    Args:
+        program: The program.
+        framework: `levin` or `lightning.pytorch`.
+        root: The directory that it writes to.
+    """
+    head = f'FRAMEWORK, ROOT = "{framework}", "{root}"\n'
+    tail = 'print(*CALLS, *SEEN, *RESULTS, model.state_dict(), sep="\\n")\n'
+    return head + program.text + tail
+
+
+# ---------------------------------------------------------------------- drawing
+
+
+class Draw:
+    """Choices in a form that reads well; each shrinks to its first, the usual one."""
+
+    def __init__(self, draw: Callable[[Any], Any]) -> None:
+        self.draw = draw
+
+    def one(self, *options: Any) -> Any:
+        """Return one of the options."""
+        return self.draw(st.sampled_from(options))
+
+    def number(self, low: int, high: int) -> int:
+        """Return a whole number; both ends are possible."""
+        return self.draw(st.integers(low, high))
+
+    def chance(self, percent: int) -> bool:
+        """Return whether something happens that does so this often."""
+        return self.draw(st.integers(1, 100)) > 100 - percent
+
+    def rarely(self, percent: int, usual: Any, *options: Any) -> Any:
+        """Return what is usual, or one of the options this often."""
+        return self.one(*options) if self.chance(percent) else usual
+
+    def some(self, options: list[str], most: int) -> list[str]:
+        """Return a few different ones, in their order."""
+        chosen = self.draw(st.lists(st.sampled_from(options), max_size=most, unique=True))
+        return [option for option in options if option in chosen]
+
+    def arguments(self, percent: int, **options: tuple[Any, ...]) -> dict[str, Any]:
+        """Return keyword arguments, each of them this often, with one of its values."""
+        return {name: self.one(*values) for name, values in options.items() if self.chance(percent)}
+
+
+def call(function: str, *args: str, **kwargs: Any) -> str:
+    """Return the text of a call; values of keywords are put into words, those of places are text."""
+    return f"{function}({', '.join([*args, *(f'{name}={value!r}' for name, value in kwargs.items())])})"
+
+
+class Text(str):
+    """A text that stands in a program as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def indented(lines: list[str], depth: int = 1) -> list[str]:
+    """Return the lines, moved to the right."""
+    return ["    " * depth + line if line else line for line in lines]
+
+
+def method(header: str, body: list[str]) -> list[str]:
+    """Return the lines of a method in a class."""
+    return ["", f"    def {header}:", *indented(body or ["pass"], 2)]
+
+
+LOGGING_HOOKS = {
+    "on_train_start": (),
+    "on_train_epoch_start": (),
+    "on_train_batch_start": ("batch", "batch_idx"),
+    "on_before_zero_grad": ("optimizer",),
+    "on_before_backward": ("loss",),
+    "on_after_backward": (),
+    "on_before_optimizer_step": ("optimizer",),
+    "on_train_batch_end": ("outputs", "batch", "batch_idx"),
+    "on_train_epoch_end": (),
+    "on_validation_start": (),
+    "on_validation_epoch_start": (),
+    "on_validation_batch_start": ("batch", "batch_idx", "dataloader_idx=0"),
+    "on_validation_batch_end": ("outputs", "batch", "batch_idx", "dataloader_idx=0"),
+    "on_validation_epoch_end": (),
+}
+"""Hooks in which `self.log` works, and what they are given."""
+
+SEEING_HOOKS = [
+    f"on_{x}_{y}" for x in ("train", "validation", "test") for y in ("batch_end", "epoch_end", "end")
+]
+"""Hooks in which the trainer's dicts of metrics are read."""
+
+OPTIMIZERS = {
+    "torch.optim.SGD({}, lr=0.1)": 3,
+    "torch.optim.SGD({}, lr=0.05, momentum=0.9)": 3,
+    "torch.optim.Adam({}, lr=0.02)": 3,
+    "torch.optim.AdamW({}, lr=0.02)": 2,
+    "torch.optim.RMSprop({}, lr=0.01)": 2,
+    "torch.optim.Adagrad({}, lr=0.05)": 1,
+    "torch.optim.LBFGS({}, lr=0.1, max_iter=3)": 2,
+}
+
+SCHEDULERS = [
+    "lr.StepLR({}, 1, gamma=0.5)",
+    "lr.StepLR({}, 3)",
+    "lr.LambdaLR({}, lambda n: 0.8**n)",
+    "lr.ExponentialLR({}, 0.9)",
+    "lr.CosineAnnealingLR({}, 4)",
+    "lr.CosineAnnealingWarmRestarts({}, 2)",
+    "lr.CyclicLR({}, 0.01, 0.1, step_size_up=2, cycle_momentum=False)",
+    "lr.OneCycleLR({}, 0.1, total_steps=40, cycle_momentum=False)",
+    "lr.OneCycleLR({}, 0.1, total_steps=int(self.trainer.estimated_stepping_batches) + 1, cycle_momentum=False)",
+    "lr.SequentialLR({0}, [lr.ConstantLR({0}, 0.5, 9), lr.ExponentialLR({0}, 0.9)], milestones=[2])",
+]
+
+PLATEAU = "lr.ReduceLROnPlateau({}, patience=0, factor=0.5)"
+
+
+class Drawing:
+    """One program in the making.
+
+    Args:
+        draw: What draws.
+    """
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.manual = draw.chance(15)
+        self.num_optimizers = draw.one(1, 2) if self.manual else 1
+        self.reload = draw.rarely(8, 0, 1, 2)
+        self.again = draw.rarely(6, "", "fit", "resume")
+        # Lightning opens training loaders twice after a reload, in a second fit and where a resumed run begins:
+        # loaders that draw nothing make it the same (row "loaders after a reload, and in a second `fit`")
+        self.reopens = bool(self.reload or self.again)
+        self.validates = draw.chance(75)
+        self.tests = draw.chance(20)
+        self.predicts = draw.chance(15)
+        self.val_loaders = draw.rarely(20, 1, 2) if self.validates else 0
+        self.home = draw.one("passed", "passed", "module", "datamodule")
+        self.streams = draw.chance(12)
+        self.train_names: list[str] = []
+        self.val_names: list[str] = []
+        self.lines: list[str] = []
+
+    # ------------------------------------------------------------------ the whole
+
+    def program(self) -> Program:
+        """Draw the rest and put it together."""
+        model, data, trainer = self.model(), self.data(), self.trainer()
+        seeing = self.draw.some(SEEING_HOOKS, 4) if self.sees else []
+        lines = [PREAMBLE, *([SEEING.format(hooks=tuple(seeing))] if self.sees else [])]
+        text = "\n".join(
+            [*lines, "", *data, *model, "", "", "L.seed_everything(3, verbose=False)", *trainer, ""]
+        )
+        return Program(text, reopens=self.reopens, renumbers=bool(self.reload))
+
+    # ------------------------------------------------------------------ data
+
+    def loader(self, name: str, low: int, high: int) -> str:
+        """Return the text of a loader.
+
+        Args:
+            name: Of its data.
+            low: The fewest rows.
+            high: The most.
+        """
+        draw, stream = self.draw, self.streams and self.draw.chance(70)
+        rows = draw.number(low, high)
+        # what is read when differs where no length is known (row "loaders of unknown length")
+        name = f"{name} quiet" if self.streams else name
+        form = draw.rarely(30, "tensor", "list", "dict")
+        data = call("Stream" if stream else "Rows", repr(name), str(rows), repr(form))
+        options: dict[str, Any] = draw.arguments(50, batch_size=(2, 3, 4))
+        options.update(draw.arguments(15, drop_last=(True,)))
+        if not stream:
+            options.update(self.sampling(name, data, options))
+        elif self.reopens:
+            options["generator"] = Text("torch.Generator()")
+        text = call("Loader", data, **options)
+        wrapped = ["SizedBatches"] if not self.streams else ["Batches"]
+        return f"{draw.one(*wrapped)}({text})" if draw.chance(6) else text
+
+    def sampling(self, name: str, data: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments that say in which order a loader reads.
+
+        Args:
+            name: Of its data.
+            data: Their text.
+            options: The other arguments; some do not go with a sampler of one's own.
+        """
+        draw = self.draw
+        if self.reopens and name.startswith("train"):
+            return {"generator": Text("torch.Generator()")}
+        kind = draw.rarely(60, "in order", "shuffle", "own", "sampler", "batch_sampler")
+        own = Text(f"torch.Generator().manual_seed({draw.number(0, 3)})")
+        if kind == "batch_sampler":
+            options.pop("drop_last", None)
+            size = options.pop("batch_size", 2)
+            return {"batch_sampler": Text(f"BatchSampler(RandomSampler({data}), {size}, drop_last=False)")}
+        return {
+            "in order": {},
+            "shuffle": {"shuffle": True},
+            "own": {"shuffle": True, "generator": own},
+            "sampler": {"sampler": Text(f"RandomSampler({data}, replacement=True, num_samples=5)")},
+        }[kind]
+
+    def loaders(self, kind: str) -> str:
+        """Return the text of all loaders of a kind."""
+        draw = self.draw
+        if kind != "train":
+            each = [
+                self.loader(f"{kind}{n or ''}", draw.rarely(5, 1, 0), 5) for n in range(self.val_loaders or 1)
+            ]
+            shape = draw.one("list", "dict") if len(each) > 1 else ""
+        else:
+            several = draw.chance(12)
+            each = [self.loader(f"train{n or ''}", draw.rarely(3, 1, 0), 9) for n in range(1 + several)]
+            shape = draw.one("list", "dict") if several else ""
+        if shape == "dict":
+            return "{" + ", ".join(f'"{key}": {text}' for key, text in zip("ab", each, strict=False)) + "}"
+        return f"[{', '.join(each)}]" if shape else each[0]
+
+    def data(self) -> list[str]:
+        """Draw all loaders; return the lines of a data module or of methods, or what is passed."""
+        kinds = ["train", *(["val"] if self.validates else [])]
+        kinds += [kind for kind, wanted in (("test", self.tests), ("predict", self.predicts)) if wanted]
+        self.given = {kind: self.loaders(kind) for kind in kinds}
+        if self.home == "passed":
+            return []
+        hooks = [
+            line
+            for kind, text in self.given.items()
+            for line in method(
+                f"{kind}_dataloader(self)",
+                [f'note("{self.home}.{kind}_dataloader")', f"return {text}"],
+            )
+        ]
+        if self.home == "module":
+            self.loader_hooks = hooks
+            return []
+        watched = self.watched("data", "Data", DATAMODULE_HOOKS, 6)
+        return ["", "class Data(L.LightningDataModule):", *hooks[1:], "", *watched]
+
+    # ------------------------------------------------------------------ the module
+
+    def watched(self, owner: str, name: str, hooks: list[str], most: int) -> list[str]:
+        """Return the line that lets hooks note their calls: none, some or all of them."""
+        chosen = self.draw.one([], [""], hooks)
+        if chosen == [""]:
+            chosen = self.draw.some(hooks, most)
+        return ["", call("watch", repr(owner), name, *map(repr, chosen)), ""] if chosen else []
+
+    def model(self) -> list[str]:
+        """Return the class of the module."""
+        self.loader_hooks: list[str] = []
+        self.metrics: list[str] = []
+        steps = [*self.training_step(), *self.evaluation_steps(), *self.hooks(), *self.configure_optimizers()]
+        return ["", "class Model(Module):", *self.init()[1:], *steps]
+
+    def init(self) -> list[str]:
+        """Return the method that makes the layers."""
+        draw = self.draw
+        layers = ["nn.Linear(4, 3)", draw.one("nn.Tanh()", "nn.ReLU()")]
+        layers += draw.rarely(40, [], ["nn.Dropout(0.4)"], ["nn.BatchNorm1d(3)"], ["nn.Dropout(0.4).eval()"])
+        lines = ["super().__init__()", f"self.net = nn.Sequential({', '.join(layers)}, nn.Linear(3, 1))"]
+        if self.num_optimizers > 1:
+            lines.append("self.other = nn.Linear(4, 1)")
+        if self.manual:
+            lines.append("self.automatic_optimization = False")
+        lines += [f"self.{name} = MeanMetric()" for name in self.metrics]
+        if draw.chance(10):
+            return method(
+                "__init__(self, width=3, *, name='n')", [lines[0], "self.save_hyperparameters()", *lines[1:]]
+            )
+        return method("__init__(self)", lines)
+
+    def log(self, names: list[str], prefix: str, value: str, *, options: dict[str, tuple[Any, ...]]) -> str:
+        """Return a call of `self.log`, and add its name to those there are.
+
+        Args:
+            names: Where the name is kept.
+            prefix: Of the name.
+            value: The text of the value.
+            options: Arguments that may be given, and their values.
+        """
+        name = f"{prefix}{len(names)}"
+        names.append(name)
+        return call("self.log", repr(name), value, **self.draw.arguments(35, **options))
+
+    STEP_OPTIONS = {
+        "on_step": (True, False),
+        "on_epoch": (True, False),
+        "prog_bar": (True,),
+        "logger": (False,),
+        "reduce_fx": ("mean", "sum", "min", "max", Text("torch.max")),
+        "batch_size": (1, 3),
+    }
+
+    def logs(self, names: list[str], prefix: str, values: list[str], most: int = 3) -> list[str]:
+        """Return the lines of a step that log something."""
+        lines = []
+        for _ in range(self.draw.number(0, most)):
+            value = self.draw.one(*values, "metric")
+            if value == "metric":
+                value = f"self.mean_{prefix}{len(names)}"
+                self.metrics.append(value.removeprefix("self."))
+                lines.append(f"{value}(loss.detach())")
+            lines.append(self.log(names, prefix, value, options=self.STEP_OPTIONS))
+        return lines
+
+    def training_step(self) -> list[str]:
+        """Return the method that trains."""
+        draw = self.draw
+        has_index = draw.chance(90)
+        index = ["batch_idx"] if has_index else []
+        body = [f"note({', '.join(['"training_step"', 'self', *index])})"]
+        if self.manual:
+            body += self.manual_steps(has_index)
+        else:
+            body.append("loss = self.loss(batch)")
+        values = ["loss", "loss * 2", "float(self.current_epoch)", *index]
+        body += self.logs(self.train_names, "t", values)
+        answers = ['{"loss": loss}', '{"loss": loss, "extra": loss.detach(), "text": "x"}']
+        answers += ["None if batch_idx % 2 else loss"] * has_index
+        answers += ["loss if self.current_epoch else None"]
+        if self.manual:
+            answers += ["None", '{"any": 1}']
+        body.append(f"return {draw.rarely(35, 'loss', *answers)}")
+        return method(f"training_step({', '.join(['self', 'batch', *index])})", body)
+
+    def manual_steps(self, has_index: bool) -> list[str]:
+        """Return the lines that update the weights by hand."""
+        draw, names = self.draw, ["one", "two"][: self.num_optimizers]
+        lines = [f"{', '.join(names)} = self.optimizers()"]
+        for name in names:
+            loss = (
+                "self.loss(batch)"
+                if name == "one"
+                else "self.other(torch.cat(tensors(batch))[:, :4]).square().mean()"
+            )
+            toggles = draw.chance(30)
+            update = [f"self.toggle_optimizer({name})"] * toggles
+            if draw.chance(30):
+                update += [
+                    "def closure():",
+                    f"    loss = {loss}",
+                    f"    {name}.zero_grad()",
+                    "    self.manual_backward(loss)",
+                    "    return loss",
+                    f"loss = {loss}",
+                    f"{name}.step({draw.one('closure', 'closure=closure')})",
+                ]
+            else:
+                clip = f"self.clip_gradients({name}, gradient_clip_val=0.1, gradient_clip_algorithm={draw.one('norm', 'value')!r})"
+                update += [
+                    f"loss = {loss}",
+                    f"{name}.zero_grad()",
+                    "self.manual_backward(loss)",
+                    *([clip] if draw.chance(30) else []),
+                    *([f"if batch_idx % 2 == {draw.number(0, 1)}:"] if has_index and draw.chance(25) else []),
+                ]
+                update.append(f"{'    ' * update[-1].startswith('if ')}{name}.step()")
+            lines += [*update, *[f"self.untoggle_optimizer({name})"] * toggles]
+        if draw.chance(40):
+            lines += [
+                draw.one("if self.trainer.is_last_batch:", "if True:"),
+                "    schedulers = self.lr_schedulers() or []",
+                "    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:",
+                "        scheduler.step()",
+            ]
+        return lines
+
+    def evaluation_steps(self) -> list[str]:
+        """Return the methods that validate, test and predict."""
+        draw, lines = self.draw, []
+        if self.validates or draw.chance(5):
+            lines += self.evaluation_step("validation", self.val_names, "v")
+        if self.tests:
+            lines += self.evaluation_step("test", [], "s")
+        if self.predicts:
+            args = "self, batch, batch_idx" + ", dataloader_idx=0" * (self.val_loaders > 1)
+            lines += method(
+                f"predict_step({args})",
+                [
+                    'note("predict_step", self, batch_idx)',
+                    "return self.net(torch.cat(tensors(batch))[:, :4])",
+                ],
+            )
+        return lines
+
+    def evaluation_step(self, name: str, names: list[str], prefix: str) -> list[str]:
+        """Return the method that validates or tests."""
+        draw = self.draw
+        several = self.val_loaders > 1 or draw.chance(20)
+        args = "self, batch, batch_idx" + ", dataloader_idx=0" * several
+        body = [f'note("{name}_step", {args.replace("batch, ", "", 1).replace("=0", "")})']
+        values = ["loss", "loss", "batch_idx", "1.5"]
+        body += ["loss = self.loss(batch)", *self.logs(names, prefix, values)]
+        answer = draw.rarely(
+            40, None, "loss", '{"loss": loss, "x": 1}', '{"x": 1}', "None if batch_idx else loss"
+        )
+        return method(f"{name}_step({args})", [*body, *([f"return {answer}"] if answer else [])])
+
+    def hooks(self) -> list[str]:
+        """Return the module's own hooks: those that log, and those that change the course."""
+        draw, bodies = self.draw, {}
+        for hook in draw.some(list(LOGGING_HOOKS), 3) if draw.chance(30) else []:
+            is_epoch = "batch" not in hook and "before" not in hook and "after" not in hook
+            options = (
+                {"prog_bar": (True,), "logger": (False,), "reduce_fx": ("max",)}
+                if is_epoch
+                else self.STEP_OPTIONS
+            )
+            names = self.val_names if "validation" in hook else self.train_names
+            prefix = f"{'v' if 'validation' in hook else 't'}_{hook}"
+            bodies[hook] = [self.log(names, prefix, draw.one("1.5", "self.current_epoch"), options=options)]
+        for hook, line in self.turns():
+            bodies[hook] = [*bodies.get(hook, []), line]
+        lines = []
+        for hook, body in bodies.items():
+            lines += method(f"{hook}({', '.join(['self', *LOGGING_HOOKS[hook]])})", body)
+        return [*lines, *self.overrides()]
+
+    def turns(self) -> list[tuple[str, str]]:
+        """Return hooks, each with a line that skips, stops or fails at some moment."""
+        draw, turns = self.draw, []
+        epoch, batch = draw.number(0, 1), draw.number(0, 2)
+        if draw.chance(6):
+            turns.append(
+                (
+                    "on_train_batch_start",
+                    f"return -1 if (self.current_epoch, batch_idx) == ({epoch}, {batch}) else None",
+                )
+            )
+        if draw.chance(8):
+            hook = draw.one(*LOGGING_HOOKS)
+            turns.append((hook, f"self.trainer.should_stop = self.current_epoch == {epoch}"))
+        if draw.chance(5):
+            error = draw.one("RuntimeError('told to')", "RuntimeError('told to')", "StopIteration()")
+            condition = f"self.current_epoch == {epoch}" + f" and self.global_step >= {batch}"
+            turns.append((draw.one(*LOGGING_HOOKS), f"if {condition}: raise {error}"))
+        return turns[:1]
+
+    def overrides(self) -> list[str]:
+        """Return the module's own ways to update weights."""
+        draw, lines = self.draw, []
+        if draw.chance(8) and not self.manual:
+            body = draw.one(
+                ["super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)"],
+                ["optimizer.step(closure=optimizer_closure)"],
+                [
+                    "if batch_idx % 2 == 0:",
+                    "    optimizer.step(closure=optimizer_closure)",
+                    "else:",
+                    "    optimizer_closure()",
+                ],
+                ["optimizer_closure()", "optimizer.step()", "optimizer.zero_grad()"],
+            )
+            lines += method("optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None)", body)
+        if draw.chance(6):
+            body = ["self.clip_gradients(optimizer, gradient_clip_val=0.1, gradient_clip_algorithm='norm')"]
+            header = "configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None)"
+            lines += method(header, body)
+        if draw.chance(5):
+            lines += method("backward(self, loss, *args, **kwargs)", ["loss.backward(*args, **kwargs)"])
+        if draw.chance(5):
+            lines += method(
+                "optimizer_zero_grad(self, epoch, batch_idx, optimizer)",
+                ["optimizer.zero_grad(set_to_none=False)"],
+            )
+        if draw.chance(5):
+            body = ["scheduler.step() if metric is None else scheduler.step(metric)"]
+            lines += method("lr_scheduler_step(self, scheduler, metric)", body)
+        if draw.chance(5):
+            body = ["return [tensor * 0.5 for tensor in tensors(batch)]"]
+            lines += method("on_after_batch_transfer(self, batch, dataloader_idx)", body)
+        if draw.chance(4):
+            lines += method("on_save_checkpoint(self, checkpoint)", ['checkpoint["mine"] = 1'])
+        return lines
+
+    def configure_optimizers(self) -> list[str]:
+        """Return the method that makes optimizers and schedulers."""
+        draw = self.draw
+        if not self.manual and draw.chance(3):
+            return method("configure_optimizers(self)", ["return None"])
+        kinds = [kind for kind, weight in OPTIMIZERS.items() for _ in range(weight)]
+        lines, names = [], ["one", "two"][: self.num_optimizers]
+        for name in names:
+            own = {
+                "one": "self.net.parameters()" if self.num_optimizers > 1 else "self.parameters()",
+                "two": "self.other.parameters()",
+            }
+            kind = draw.one(*kinds)
+            groups = (
+                '[{"params": self.net[0].parameters()}, {"params": self.net[-1].parameters(), "lr": 0.01}]'
+            )
+            split = name == "one" and "LBFGS" not in kind and draw.chance(12)
+            lines.append(f"{name} = {kind.format(groups if split else own[name])}")
+        schedulers = [
+            self.scheduler(draw.one(*names)) for _ in range(draw.rarely(45, 0, 1, 1, 2) if True else 0)
+        ]
+        return method("configure_optimizers(self)", [*lines, f"return {self.returned(names, schedulers)}"])
+
+    def returned(self, names: list[str], schedulers: list[str]) -> str:
+        """Return the text of what `configure_optimizers` returns, in one of its forms."""
+        draw = self.draw
+        if len(names) == 1 and len(schedulers) <= 1 and (schedulers or draw.chance(10)) and draw.chance(60):
+            parts = ['"optimizer": one', *(f'"lr_scheduler": {text}' for text in schedulers)]
+            return "{" + ", ".join(parts) + "}"
+        if schedulers:
+            return f"[{', '.join(names)}], [{', '.join(schedulers)}]"
+        return "one" if len(names) == 1 and draw.chance(80) else f"[{', '.join(names)}]"
+
+    def monitors(self, bad: int = 4) -> list[str]:
+        """Return names that may be monitored; once in a while one that nobody logs."""
+        names = [*self.val_names, *self.train_names]
+        return ["nowhere"] if self.draw.chance(bad) or not names else names
+
+    def scheduler(self, optimizer: str) -> str:
+        """Return the text of a scheduler, bare or with its settings."""
+        draw = self.draw
+        if not self.manual and draw.chance(20):
+            settings = {"scheduler": Text(PLATEAU.format(optimizer)), "monitor": draw.one(*self.monitors())}
+            settings |= draw.arguments(25, interval=("step", "epoch"), frequency=(1, 2), strict=(False,))
+            return repr(settings)
+        text = draw.one(*SCHEDULERS).format(optimizer)
+        if draw.chance(40):
+            return text
+        settings = draw.arguments(60, interval=("step", "epoch"), frequency=(1, 2, 3))
+        return repr({"scheduler": Text(text), **settings})
+
+    # ------------------------------------------------------------------ callbacks
+
+    def checkpoint(self) -> str:
+        """Return the text of a ModelCheckpoint."""
+        draw = self.draw
+        names = self.monitors()
+        monitor = draw.rarely(50, None, *names)
+        options: dict[str, Any] = {} if monitor is None else {"monitor": monitor}
+        rhythm = draw.rarely(40, "", "steps", "epochs")
+        # with a metric of the validation such a save waits for it (row "`every_n_train_steps` with a `monitor`")
+        if rhythm == "steps" and (monitor is None or monitor in self.train_names):
+            options["every_n_train_steps"] = draw.number(1, 3)
+        elif rhythm == "epochs":
+            options["every_n_epochs"] = draw.number(1, 2)
+        options |= draw.arguments(
+            20,
+            save_top_k=(1, 2, 3, -1, 0) if monitor else (1, -1, 0),
+            save_last=(True, "link"),
+            mode=("max", "min"),
+            save_weights_only=(True,),
+            save_on_train_epoch_end=(True, False),
+            filename=("{epoch}", "{epoch:02d}-{step}", "same", f"{{epoch}}-{{{names[0]}:.2f}}"),
+            auto_insert_metric_name=(False,),
+            enable_version_counter=(False,),
+            dirpath=(Text('f"{ROOT}/mine"'),),
+        )
+        return call("callbacks.ModelCheckpoint", **options)
+
+    def early_stopping(self) -> str:
+        """Return the text of an EarlyStopping."""
+        draw = self.draw
+        options = draw.arguments(
+            30,
+            patience=(1, 0, 2),
+            mode=("max",),
+            min_delta=(0.05, 0.5),
+            strict=(False,),
+            stopping_threshold=(0.4,),
+            divergence_threshold=(0.6,),
+            check_on_train_epoch_end=(True, False),
+        )
+        return call("callbacks.EarlyStopping", repr(draw.one(*self.monitors())), **options)
+
+    def callbacks(self, has_logger: bool, checkpoints: bool) -> list[str]:
+        """Return the texts of the callbacks in some order."""
+        draw, texts = self.draw, []
+        if checkpoints:
+            texts += [self.checkpoint() for _ in range(draw.rarely(50, 0, 1, 1, 2))]
+        texts += [self.early_stopping()] * draw.chance(20)
+        if has_logger and draw.chance(20):
+            options = draw.arguments(
+                40, logging_interval=("step", "epoch"), log_momentum=(True,), log_weight_decay=(True,)
+            )
+            texts.append(call("callbacks.LearningRateMonitor", **options))
+        if not self.manual and draw.chance(5):
+            texts.append(
+                f"callbacks.GradientAccumulationScheduler({{{draw.number(0, 1)}: {draw.number(1, 3)}}})"
+            )
+        self.sees = draw.chance(50)
+        texts += ["Seeing()"] * self.sees
+        return draw.draw(st.permutations(texts)) if len(texts) > 1 and draw.chance(50) else texts
+
+    # ------------------------------------------------------------------ the trainer
+
+    def limits(self) -> dict[str, Any]:
+        """Return how long the run is, and how much of its data is used."""
+        draw = self.draw
+        options: dict[str, Any] = {"max_epochs": draw.rarely(60, 2, 1, 3, 0)}
+        options |= draw.arguments(
+            10,
+            max_steps=(1, 2, 3, 4, 5, 0, -1),
+            min_epochs=(1, 2),
+            min_steps=(1, 3, 5),
+            fast_dev_run=(True, 2),
+        )
+        # a count above the length of data that do not know theirs (row "the same with `limit_train_batches=n`")
+        counts: tuple[Any, ...] = (1,) if self.streams else (1, 2, 3, 5, 0, 0.5, 0.34, 1.0, 0.0)
+        options |= draw.arguments(
+            12, limit_train_batches=counts, limit_val_batches=counts, limit_test_batches=counts
+        )
+        options |= draw.arguments(6, overfit_batches=(1,) if self.streams else (1, 2, 0.5))
+        return options
+
+    def intervals(self) -> dict[str, Any]:
+        """Return how often things happen."""
+        draw = self.draw
+        options = draw.arguments(
+            25,
+            num_sanity_val_steps=(0, 1, -1),
+            log_every_n_steps=(1, 2, 3, 0),
+        )
+        options.setdefault("log_every_n_steps", 1)
+        options |= draw.arguments(
+            20,
+            val_check_interval=(
+                0.5, 1, 2, 3, 0.25, 1.0, "00:00:00:00", {"hours": 1}, Text("timedelta(0)"),
+            ),
+        )  # fmt: skip
+        options |= draw.arguments(15, check_val_every_n_epoch=(2, 1, None, 3))
+        if self.reload:
+            options["reload_dataloaders_every_n_epochs"] = self.reload
+        return options
+
+    def updates(self) -> dict[str, Any]:
+        """Return what happens to gradients, and in which precision."""
+        draw = self.draw
+        options: dict[str, Any] = {}
+        if not self.manual or draw.chance(3):
+            options |= draw.arguments(20, accumulate_grad_batches=(2, 3), gradient_clip_val=(0.1, 1, 0.0))
+            options |= draw.arguments(10, gradient_clip_algorithm=("norm", "value"))
+        options |= draw.arguments(
+            10,
+            precision=("64-true", "bf16-mixed", "bf16-true", "16-true", "32-true", "16-mixed"),
+            inference_mode=(False,),
+            detect_anomaly=(True,),
+        )
+        return options
+
+    def trainer(self) -> list[str]:
+        """Return the lines that make the model and the trainer, and run."""
+        draw = self.draw
+        options = {**self.limits(), **self.intervals(), **self.updates()}
+        has_logger, checkpoints = draw.chance(85), draw.chance(90)
+        callbacks = ", ".join(self.callbacks(has_logger, checkpoints))
+        options["logger"] = Text("loggers.CSVLogger(ROOT)") if has_logger else False
+        if not checkpoints:
+            options["enable_checkpointing"] = False
+        usual = {
+            "accelerator": "cpu",
+            "devices": 1,
+            "default_root_dir": Text("ROOT"),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        if callbacks:
+            options["callbacks"] = Text(f"[{callbacks}]")
+        lines = [f"{kind} = {text}" for kind, text in self.given.items()] if self.home == "passed" else []
+        lines += ["model = Model()", call("trainer = L.Trainer", **usual, **options)]
+        return [*self.watched_all(), *lines, *self.runs(options)]
+
+    def watched_all(self) -> list[str]:
+        """Return the lines that let the module's hooks, and those of a callback, note their calls."""
+        return self.watched("module", "Model", MODULE_HOOKS, 6)
+
+    def runs(self, options: dict[str, Any]) -> list[str]:
+        """Return the lines that fit, and what comes after it."""
+        passed = self.home == "passed"
+        data = "" if self.home == "module" else ", datamodule=Data()"
+        fit = ", train" + ", val" * self.validates if passed else data
+        lines = [f"trainer.fit(model{fit})"]
+        for kind, name, wanted in (("val", "validate", self.validates), ("test", "test", self.tests)):
+            if wanted and (kind == "test" or self.draw.chance(15)):
+                given = f", {kind}" if passed else data
+                lines.append(f"RESULTS.append(trainer.{name}(model{given}, verbose=False))")
+        if self.predicts:
+            lines.append(f"RESULTS.append(trainer.predict(model{', predict' if passed else data}))")
+        if self.again == "fit":
+            lines += [
+                f"trainer.fit_loop.max_epochs = {options['max_epochs'] + 1}",
+                f"trainer.fit(model{fit})",
+            ]
+        return lines
