@@ -53,7 +53,7 @@ def resolve(
         MisconfigurationException: If the arguments do not fit together, or to this machine.
     """
     chosen_plugins = parse_plugins(plugins, precision)
-    chosen = choose_accelerator(accelerator)
+    chosen = choose_accelerator(accelerator, strategy)
     found = parse_devices(chosen, devices, num_nodes)
     chosen_strategy = choose_strategy(strategy, found, chosen)
     if sync_batchnorm:
@@ -75,9 +75,10 @@ def parse_plugins(plugins: Any, precision: str | int | None) -> Plugins:
     for plugin in given:
         kind = next((name for name, base in kinds.items() if isinstance(plugin, base)), None)
         if kind is None:
+            hint = f" For a strategy write strategy={plugin!r}." if isinstance(plugin, str) else ""
             raise MisconfigurationException(
                 f"`plugins` holds {plugin!r}, which is no plugin. A plugin is an instance of "
-                f"{', '.join(b.__name__ for b in kinds.values())}."
+                f"{', '.join(b.__name__ for b in kinds.values())}.{hint}"
             )
         if kind in found:
             raise MisconfigurationException(
@@ -92,27 +93,46 @@ def parse_plugins(plugins: Any, precision: str | int | None) -> Plugins:
     return Plugins(**found)
 
 
-def choose_accelerator(accelerator: str | Accelerator) -> Accelerator:
-    """The kind of device: named, or the best one there is."""
-    if isinstance(accelerator, Accelerator):
-        return accelerator
-    word: str | None = str(accelerator).lower()
-    if word == "auto":
-        word = next((name for name in ("mps", "cuda") if _is_available(name)), "cpu")
-    elif word == "gpu":
-        word = next((name for name in ("mps", "cuda") if _is_available(name)), None)
-        if word is None:
+_OTHER_DEVICES = ("tpu", "xla", "hpu", "ipu")  # known, and not "gpu" misspelt
+
+
+def _meant(word: str, known: list[str]) -> str:
+    """A guess at what an unknown accelerator was meant to be, for a message."""
+    if word in _REMOVED_STRATEGIES or word.startswith(_PARALLEL_STRATEGIES):
+        return f" It is the name of a strategy: did you mean strategy={word!r}?"
+    near = [] if word in _OTHER_DEVICES else difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def choose_accelerator(accelerator: str | Accelerator, strategy: str | Strategy = "auto") -> Accelerator:
+    """The kind of device: the one that the strategy brings, a named one, or the best one there is."""
+    own = strategy.accelerator if isinstance(strategy, Strategy) else None
+    if own is not None and accelerator == "auto":
+        return own
+    chosen = accelerator if isinstance(accelerator, Accelerator) else _named_accelerator(accelerator)
+    if own is not None and type(own) is not type(chosen):
+        raise MisconfigurationException(
+            f"accelerator={accelerator!r} was given, and the strategy has its own: {type(own).__name__}. "
+            "Leave one of the two out."
+        )
+    return chosen
+
+
+def _named_accelerator(accelerator: str) -> Accelerator:
+    word = str(accelerator).lower()
+    if word in ("auto", "gpu"):
+        found = next((name for name in ("mps", "cuda") if _is_available(name)), None)
+        if found is None and word == "gpu":
             raise MisconfigurationException(
                 'No supported gpu backend found! accelerator="gpu" needs a CUDA or MPS device, and there '
                 'is none on this machine. Use accelerator="cpu", or "auto" to take what there is.'
             )
+        word = found or "cpu"
     known = sorted(AcceleratorRegistry.available())
     if word not in known:
-        near = difflib.get_close_matches(str(word), [*known, "gpu", "auto"], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"accelerator={accelerator!r} is not known.{hint} Known: 'auto', 'gpu', "
-            f"{', '.join(map(repr, known))}."
+            f"accelerator={accelerator!r} is not known.{_meant(word, [*known, 'gpu', 'auto'])} "
+            f"Known: 'auto', 'gpu', {', '.join(map(repr, known))}."
         )
     if not _is_available(word):
         raise MisconfigurationException(
@@ -129,10 +149,10 @@ def _is_available(name: str) -> bool:
 
 
 def parse_devices(
-    accelerator: Accelerator, devices: int | str | list[int], num_nodes: int
+    accelerator: Accelerator, devices: int | str | list[int], num_nodes: Any
 ) -> tuple[torch.device, ...]:
     """The devices of this process's run."""
-    if num_nodes < 1:
+    if not isinstance(num_nodes, int) or num_nodes < 1:
         raise ValueError(f"num_nodes={num_nodes!r}. It is a whole number from 1 on.")
     if devices in (0, "0", []) and devices is not False:
         raise MisconfigurationException(
@@ -165,9 +185,10 @@ def choose_strategy(
 ) -> Strategy:
     """How the model is laid over the devices."""
     if isinstance(strategy, Strategy):
-        if strategy.accelerator is None:
-            strategy.accelerator = accelerator
+        strategy.accelerator = accelerator
         return strategy
+    if not isinstance(strategy, str):
+        raise _unknown_strategy(strategy)
     if strategy in ("auto", "single_device"):
         return SingleDeviceStrategy(devices[0], accelerator=accelerator)
     if strategy in _REMOVED_STRATEGIES:
@@ -180,9 +201,13 @@ def choose_strategy(
             f"strategy={strategy!r} needs several processes, and this version of levin runs one. Use "
             "strategy='auto'."
         )
+    raise _unknown_strategy(strategy)
+
+
+def _unknown_strategy(strategy: Any) -> ValueError:
     near = difflib.get_close_matches(str(strategy), ["auto", "single_device"], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(
+    return ValueError(
         f"strategy={strategy!r} is not known.{hint} Known: 'auto', 'single_device', or an instance of "
         "levin.strategies.Strategy."
     )
@@ -197,10 +222,16 @@ def assemble(
     plugins: Plugins,
 ) -> Hardware:
     """Give the strategy its precision and its way to the disk."""
-    if plugins.precision is not None:
-        strategy.set_precision(plugins.precision)
-    elif precision is not None:
-        strategy.set_precision(parse_precision(precision, strategy.root_device.type))
+    own, wanted = strategy.precision, plugins.precision
+    if wanted is None and precision is not None:
+        wanted = parse_precision(precision, strategy.root_device.type)
+    if wanted is not None:
+        if type(own) is not Precision and own.precision != wanted.precision:
+            raise MisconfigurationException(
+                f"The precision {wanted.precision!r} was given, and the strategy has its own: "
+                f"{own.precision!r}. Leave one of the two out."
+            )
+        strategy.set_precision(wanted)
     if plugins.checkpoint_io is not None:
         strategy.checkpoint_io = plugins.checkpoint_io
     return Hardware(accelerator, devices, num_nodes, strategy)

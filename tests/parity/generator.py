@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from programs import differences, numbers_of, report
 from recorder import CALLBACK_HOOKS, DATAMODULE_HOOKS, MODULE_HOOKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FRAMEWORKS = ("lightning.pytorch", "levin")
 
@@ -37,7 +38,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 from torch.optim import lr_scheduler as lr
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 from torchmetrics import MeanMetric
 
 L = importlib.import_module(FRAMEWORK)
@@ -146,7 +147,7 @@ SEEING = """
 class Seeing(L.Callback):
     def see(self, hook, trainer):
         if not trainer.sanity_checking:
-            metrics = {kind: dict(getattr(trainer, kind)) for kind in KINDS}
+            metrics = {kind: {k: float(v) for k, v in getattr(trainer, kind).items()} for kind in KINDS}
             SEEN.append({"hook": hook, "epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
 
 
@@ -155,7 +156,7 @@ def seeing(hook):
 
 
 KINDS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
-for hook in {hooks}:
+for hook in HOOKS:
     setattr(Seeing, hook, seeing(hook))
 """
 
@@ -194,6 +195,25 @@ def script(program: Program, framework: str = "levin", root: str = "/tmp/random_
 # ---------------------------------------------------------------------- drawing
 
 
+class Text(str):
+    """A text that stands in a program as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+USUAL = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "default_root_dir": Text("ROOT"),
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""Arguments of each trainer."""
+
+
 class Draw:
     """Choices in a form that reads well; each shrinks to its first, the usual one."""
 
@@ -221,6 +241,10 @@ class Draw:
         chosen = self.draw(st.lists(st.sampled_from(options), max_size=most, unique=True))
         return [option for option in options if option in chosen]
 
+    def shuffled(self, items: list[str]) -> list[str]:
+        """Return them in another order."""
+        return self.draw(st.permutations(items))
+
     def arguments(self, percent: int, **options: tuple[Any, ...]) -> dict[str, Any]:
         """Return keyword arguments, each of them this often, with one of its values."""
         return {name: self.one(*values) for name, values in options.items() if self.chance(percent)}
@@ -229,15 +253,6 @@ class Draw:
 def call(function: str, *args: str, **kwargs: Any) -> str:
     """Return the text of a call; values of keywords are put into words, those of places are text."""
     return f"{function}({', '.join([*args, *(f'{name}={value!r}' for name, value in kwargs.items())])})"
-
-
-class Text(str):
-    """A text that stands in a program as it is."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def indented(lines: list[str], depth: int = 1) -> list[str]:
@@ -329,13 +344,11 @@ class Drawing:
 
     def program(self) -> Program:
         """Draw the rest and put it together."""
-        model, data, trainer = self.model(), self.data(), self.trainer()
-        seeing = self.draw.some(SEEING_HOOKS, 4) if self.sees else []
-        lines = [PREAMBLE, *([SEEING.format(hooks=tuple(seeing))] if self.sees else [])]
-        text = "\n".join(
-            [*lines, "", *data, *model, "", "", "L.seed_everything(3, verbose=False)", *trainer, ""]
-        )
-        return Program(text, reopens=self.reopens, renumbers=bool(self.reload))
+        model, (hooks, data) = self.model(), self.data()
+        trainer = self.trainer()
+        spies = SEEING.replace("HOOKS", repr(self.draw.some(SEEING_HOOKS, 4))) if self.sees else ""
+        lines = [PREAMBLE + spies, *model, *hooks, "", *data, "", *trainer, ""]
+        return Program(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)), self.reopens, bool(self.reload))
 
     # ------------------------------------------------------------------ data
 
@@ -356,30 +369,34 @@ class Drawing:
         options: dict[str, Any] = draw.arguments(50, batch_size=(2, 3, 4))
         options.update(draw.arguments(15, drop_last=(True,)))
         if not stream:
-            options.update(self.sampling(name, data, options))
+            options.update(self.sampling(name, data, rows, options))
         elif self.reopens:
             options["generator"] = Text("torch.Generator()")
         text = call("Loader", data, **options)
         wrapped = ["SizedBatches"] if not self.streams else ["Batches"]
         return f"{draw.one(*wrapped)}({text})" if draw.chance(6) else text
 
-    def sampling(self, name: str, data: str, options: dict[str, Any]) -> dict[str, Any]:
+    def sampling(self, name: str, data: str, rows: int, options: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments that say in which order a loader reads.
 
         Args:
             name: Of its data.
             data: Their text.
+            rows: How many there are.
             options: The other arguments; some do not go with a sampler of one's own.
         """
         draw = self.draw
         if self.reopens and name.startswith("train"):
             return {"generator": Text("torch.Generator()")}
-        kind = draw.rarely(60, "in order", "shuffle", "own", "sampler", "batch_sampler")
+        kind = "in order" if not rows else draw.rarely(60, "in order", "shuffle", "own", "sampler", "batch_sampler")
         own = Text(f"torch.Generator().manual_seed({draw.number(0, 3)})")
         if kind == "batch_sampler":
+            # Lightning predicts in the order of the data, whatever the batch sampler says (row "`predict` with a
+            # `batch_sampler`")
+            sampler = "SequentialSampler" if name.startswith("predict") else "RandomSampler"
             options.pop("drop_last", None)
             size = options.pop("batch_size", 2)
-            return {"batch_sampler": Text(f"BatchSampler(RandomSampler({data}), {size}, drop_last=False)")}
+            return {"batch_sampler": Text(f"BatchSampler({sampler}({data}), {size}, drop_last=False)")}
         return {
             "in order": {},
             "shuffle": {"shuffle": True},
@@ -403,13 +420,13 @@ class Drawing:
             return "{" + ", ".join(f'"{key}": {text}' for key, text in zip("ab", each, strict=False)) + "}"
         return f"[{', '.join(each)}]" if shape else each[0]
 
-    def data(self) -> list[str]:
-        """Draw all loaders; return the lines of a data module or of methods, or what is passed."""
+    def data(self) -> tuple[list[str], list[str]]:
+        """Draw all loaders; return methods for the module, and a data module, or neither."""
         kinds = ["train", *(["val"] if self.validates else [])]
         kinds += [kind for kind, wanted in (("test", self.tests), ("predict", self.predicts)) if wanted]
         self.given = {kind: self.loaders(kind) for kind in kinds}
         if self.home == "passed":
-            return []
+            return [], []
         hooks = [
             line
             for kind, text in self.given.items()
@@ -419,23 +436,21 @@ class Drawing:
             )
         ]
         if self.home == "module":
-            self.loader_hooks = hooks
-            return []
-        watched = self.watched("data", "Data", DATAMODULE_HOOKS, 6)
-        return ["", "class Data(L.LightningDataModule):", *hooks[1:], "", *watched]
+            return hooks, []
+        watched = self.watched("data", "Data", DATAMODULE_HOOKS)
+        return [], ["", "class Data(L.LightningDataModule):", *hooks[1:], *watched]
 
     # ------------------------------------------------------------------ the module
 
-    def watched(self, owner: str, name: str, hooks: list[str], most: int) -> list[str]:
+    def watched(self, owner: str, name: str, hooks: list[str]) -> list[str]:
         """Return the line that lets hooks note their calls: none, some or all of them."""
         chosen = self.draw.one([], [""], hooks)
         if chosen == [""]:
-            chosen = self.draw.some(hooks, most)
-        return ["", call("watch", repr(owner), name, *map(repr, chosen)), ""] if chosen else []
+            chosen = self.draw.some(hooks, 6)
+        return ["", call("watch", repr(owner), name, *map(repr, chosen))] if chosen else []
 
     def model(self) -> list[str]:
         """Return the class of the module."""
-        self.loader_hooks: list[str] = []
         self.metrics: list[str] = []
         steps = [*self.training_step(), *self.evaluation_steps(), *self.hooks(), *self.configure_optimizers()]
         return ["", "class Model(Module):", *self.init()[1:], *steps]
@@ -468,11 +483,14 @@ class Drawing:
         """
         name = f"{prefix}{len(names)}"
         names.append(name)
-        return call("self.log", repr(name), value, **self.draw.arguments(35, **options))
+        chosen = self.draw.arguments(25, **options)
+        if "batch_size" in options:  # a hook in which values of steps make sense
+            chosen |= self.draw.one(
+                {}, {"on_epoch": True}, {"on_step": True, "on_epoch": True}, {"on_step": False, "on_epoch": True}
+            )
+        return call("self.log", repr(name), value, **chosen)
 
     STEP_OPTIONS = {
-        "on_step": (True, False),
-        "on_epoch": (True, False),
         "prog_bar": (True,),
         "logger": (False,),
         "reduce_fx": ("mean", "sum", "min", "max", Text("torch.max")),
@@ -496,7 +514,7 @@ class Drawing:
         draw = self.draw
         has_index = draw.chance(90)
         index = ["batch_idx"] if has_index else []
-        body = [f"note({', '.join(['"training_step"', 'self', *index])})"]
+        body = [call("note", "'training_step'", "self", *index)]
         if self.manual:
             body += self.manual_steps(has_index)
         else:
@@ -772,7 +790,7 @@ class Drawing:
             )
         self.sees = draw.chance(50)
         texts += ["Seeing()"] * self.sees
-        return draw.draw(st.permutations(texts)) if len(texts) > 1 and draw.chance(50) else texts
+        return draw.shuffled(texts) if len(texts) > 1 and draw.chance(50) else texts
 
     # ------------------------------------------------------------------ the trainer
 
@@ -835,42 +853,150 @@ class Drawing:
         draw = self.draw
         options = {**self.limits(), **self.intervals(), **self.updates()}
         has_logger, checkpoints = draw.chance(85), draw.chance(90)
-        callbacks = ", ".join(self.callbacks(has_logger, checkpoints))
+        callbacks = self.callbacks(has_logger, checkpoints)
         options["logger"] = Text("loggers.CSVLogger(ROOT)") if has_logger else False
         if not checkpoints:
             options["enable_checkpointing"] = False
-        usual = {
-            "accelerator": "cpu",
-            "devices": 1,
-            "default_root_dir": Text("ROOT"),
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-        }
+        watched = self.watched("module", "Model", MODULE_HOOKS)
+        spied = self.watched("callback", "Listener", CALLBACK_HOOKS)
+        if spied:
+            callbacks.append("Listener()")
+            watched += ["", "", "class Listener(L.Callback):", "    pass", "", *spied]
         if callbacks:
-            options["callbacks"] = Text(f"[{callbacks}]")
+            options["callbacks"] = Text(f"[{', '.join(callbacks)}]")
         lines = [f"{kind} = {text}" for kind, text in self.given.items()] if self.home == "passed" else []
-        lines += ["model = Model()", call("trainer = L.Trainer", **usual, **options)]
-        return [*self.watched_all(), *lines, *self.runs(options)]
-
-    def watched_all(self) -> list[str]:
-        """Return the lines that let the module's hooks, and those of a callback, note their calls."""
-        return self.watched("module", "Model", MODULE_HOOKS, 6)
+        lines += ["model = Model()", *(["data = Data()"] if self.home == "datamodule" else [])]
+        lines += [call("trainer = L.Trainer", **USUAL, **options)]
+        return [*watched, "", "L.seed_everything(3, verbose=False)", *lines, *self.runs(options)]
 
     def runs(self, options: dict[str, Any]) -> list[str]:
-        """Return the lines that fit, and what comes after it."""
+        """Return the lines that fit, and what comes after it.
+
+        Args:
+            options: The trainer's arguments.
+        """
+        other = ", datamodule=data" if self.home == "datamodule" else ""
         passed = self.home == "passed"
-        data = "" if self.home == "module" else ", datamodule=Data()"
-        fit = ", train" + ", val" * self.validates if passed else data
-        lines = [f"trainer.fit(model{fit})"]
-        for kind, name, wanted in (("val", "validate", self.validates), ("test", "test", self.tests)):
-            if wanted and (kind == "test" or self.draw.chance(15)):
-                given = f", {kind}" if passed else data
+        fit = f"trainer.fit(model{', train' + ', val' * self.validates if passed else other})"
+        lines = [fit]
+        for kind, name, wanted in (
+            ("val", "validate", self.validates and self.draw.chance(15)),
+            ("test", "test", self.tests),
+        ):
+            if wanted:
+                given = f", {kind}" if passed else other
                 lines.append(f"RESULTS.append(trainer.{name}(model{given}, verbose=False))")
         if self.predicts:
-            lines.append(f"RESULTS.append(trainer.predict(model{', predict' if passed else data}))")
+            lines.append(f"RESULTS.append(trainer.predict(model{', predict' if passed else other}))")
+        longer = options["max_epochs"] + 1
         if self.again == "fit":
-            lines += [
-                f"trainer.fit_loop.max_epochs = {options['max_epochs'] + 1}",
-                f"trainer.fit(model{fit})",
-            ]
+            lines += ['note("again")', f"trainer.fit_loop.max_epochs = {longer}", fit]
+        elif self.again == "resume":
+            # `current_epoch` of a resumed sanity check differs (row "from the end of an epoch"): there is none
+            again = {**USUAL, **options, "max_epochs": longer, "num_sanity_val_steps": 0}
+            path = 'f"{ROOT}/again.ckpt"'
+            lines += ['note("again")', f"trainer.save_checkpoint({path})", "model = Model()"]
+            lines += [call("trainer = L.Trainer", **again), f"{fit[:-1]}, ckpt_path={path})"]
         return lines
+
+
+@st.composite
+def programs(draw: Any) -> Program:
+    """Draw a program."""
+    return Drawing(Draw(draw)).program()
+
+
+# ---------------------------------------------------------------------- running
+
+
+def run(program: Program, framework: str, root: Path) -> dict[str, Any]:
+    """Run a program and return what came out of it.
+
+    Args:
+        program: The program.
+        framework: `levin` or `lightning.pytorch`.
+        root: An empty directory.
+    """
+    space: dict[str, Any] = {"__name__": "program", "FRAMEWORK": framework, "ROOT": str(root)}
+    error = None
+    with warnings.catch_warnings(), silence():
+        warnings.simplefilter("ignore")
+        try:
+            exec(compile(program.text, "<program>", "exec"), space)
+        except Exception as caught:
+            error = caught
+        finally:  # what a run that failed may have left behind
+            torch.set_grad_enabled(True)
+            torch.set_default_dtype(torch.float32)
+            torch.autograd.set_detect_anomaly(False)
+        told = {"calls": space["CALLS"], "seen": space["SEEN"], "results": space["RESULTS"]}
+        out: dict[str, Any] = {**told, "error": type(error).__name__, "what": error}
+        if "trainer" in space:
+            out["whole"] = report(space["trainer"], space["model"], root)
+            out["counts"] = {
+                str(file.relative_to(root)): counts_of(file) for file in sorted(root.rglob("*.ckpt"))
+            }
+    return out
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Let nothing be logged."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def counts_of(file: Path) -> tuple[int, int]:
+    """Return the epoch and the step that a checkpoint was saved at."""
+    checkpoint = torch.load(file, weights_only=False)
+    return checkpoint["epoch"], checkpoint["global_step"]
+
+
+def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
+    """Return an outcome without what differs on purpose, and without NaN, which equals nothing.
+
+    Args:
+        program: The program.
+        out: What `run` returned.
+    """
+    calls = out["calls"]
+    if program.reopens:  # row "loaders after a reload, and in a second `fit`"
+        calls = [call for call in calls if not call.startswith("iter train")]
+    if "again" in calls:  # row "from the end of an epoch": the epoch is another one until training begins
+        start = calls.index("again")
+        calls = calls[:start] + [re.sub(r"\| e\d+", "|", call) for call in calls[start:]]
+    kept = {"calls": calls, "seen": out["seen"], "results": out["results"], "error": out["error"]}
+    if "whole" in out:
+        kept |= {**out["whole"], "counts": out["counts"]}
+    if program.renumbers and "rows" in kept:  # row "`reload_dataloaders_every_n_epochs`"
+        kept["rows"] = {file: [row for row in rows if "epoch" in row] for file, rows in kept["rows"].items()}
+    return without_nan(kept)
+
+
+def without_nan(value: Any) -> Any:
+    """Return nested values with a number where tensors are not a number."""
+    if isinstance(value, dict):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(part) for part in value]
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return torch.nan_to_num(value, nan=12345.0)
+    return value
+
+
+def disagreements(program: Program) -> list[str]:
+    """Run a program with both frameworks and return where they differ, one line each.
+
+    Args:
+        program: The program.
+    """
+    with TemporaryDirectory() as root:
+        theirs, ours = [run(program, framework, Path(root) / framework) for framework in FRAMEWORKS]
+    lines = differences(comparable(program, theirs), comparable(program, ours))
+    if theirs["what"] or ours["what"]:
+        lines += [f"errors: {theirs['what']!r} against {ours['what']!r}"] if lines else []
+    return lines

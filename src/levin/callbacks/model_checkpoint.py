@@ -240,7 +240,7 @@ class ModelCheckpoint(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Settle on one folder for all ranks."""
-        self.dirpath = trainer.strategy.broadcast(self.dirpath or self._default_dirpath(trainer))
+        self.dirpath = trainer.strategy.broadcast(self.folder(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to wait; what a run was resumed from need not be saved again."""
@@ -511,7 +511,10 @@ class ModelCheckpoint(Checkpoint):
                 version += 1
         return str(trainer.strategy.broadcast(path))
 
-    def _default_dirpath(self, trainer: Trainer) -> str:
+    def folder(self, trainer: Trainer) -> str:
+        """Where files go: ``dirpath``, or else a folder beside what the first logger writes."""
+        if self.dirpath:
+            return str(self.dirpath)
         root = trainer.default_root_dir
         if not trainer.loggers:
             return paths.join(root, "checkpoints")

@@ -1,30 +1,32 @@
+# ruff: noqa: D102  # what a hook is for stands in core/hooks.py
 """Callback: code that joins a run without touching the module."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from levin.core.hooks import CallbackHooks, CheckpointHooks, ModelHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import Tensor
+    from torch.optim import Optimizer
+
     from levin.core.module import LightningModule
     from levin.trainer.trainer import Trainer
 
-P = ParamSpec("P")
-R = TypeVar("R")
+C = TypeVar("C", bound=type)
 
 
-def listener(
-    method: Callable[Concatenate[Any, P], R],
-) -> Callable[Concatenate[Any, Trainer, LightningModule, P], R]:
+def listener(method: Callable[..., Any]) -> Callable[..., Any]:
     """The callback's form of a module's hook: the trainer and the module come before its arguments."""
 
     @functools.wraps(method)
-    def do_nothing(self: Any, _: Trainer, __: LightningModule, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def do_nothing(self: Any, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> Any:
+        del trainer, pl_module  # they are for those who override it
         return method(self, *args, **kwargs)
 
     first, *rest = inspect.signature(method).parameters.values()
@@ -37,6 +39,16 @@ def listener(
     return do_nothing
 
 
+def _with_hooks(cls: C) -> C:
+    """Give the class each hook that callbacks have, doing nothing."""
+    for owner in (ModelHooks, CheckpointHooks, CallbackHooks):
+        for name, method in vars(owner).items():
+            if hasattr(method, "__hook__") and method.__hook__.callbacks:
+                setattr(cls, name, listener(method))
+    return cls
+
+
+@_with_hooks
 class Callback:
     """Override the hooks you need; the others are never called.
 
@@ -54,43 +66,60 @@ class Callback:
     order: int = 0
     monitors: bool = False
 
-    setup = listener(ModelHooks.setup)
-    on_fit_start = listener(ModelHooks.on_fit_start)
-    on_fit_end = listener(ModelHooks.on_fit_end)
-    on_sanity_check_start = listener(CallbackHooks.on_sanity_check_start)
-    on_sanity_check_end = listener(CallbackHooks.on_sanity_check_end)
-    on_train_start = listener(ModelHooks.on_train_start)
-    on_train_end = listener(ModelHooks.on_train_end)
-    on_train_epoch_start = listener(ModelHooks.on_train_epoch_start)
-    on_train_epoch_end = listener(ModelHooks.on_train_epoch_end)
-    on_train_batch_start = listener(ModelHooks.on_train_batch_start)
-    on_train_batch_end = listener(ModelHooks.on_train_batch_end)
-    on_before_zero_grad = listener(ModelHooks.on_before_zero_grad)
-    on_before_backward = listener(ModelHooks.on_before_backward)
-    on_after_backward = listener(ModelHooks.on_after_backward)
-    on_before_optimizer_step = listener(ModelHooks.on_before_optimizer_step)
-    on_validation_start = listener(ModelHooks.on_validation_start)
-    on_validation_end = listener(ModelHooks.on_validation_end)
-    on_validation_epoch_start = listener(ModelHooks.on_validation_epoch_start)
-    on_validation_epoch_end = listener(ModelHooks.on_validation_epoch_end)
-    on_validation_batch_start = listener(ModelHooks.on_validation_batch_start)
-    on_validation_batch_end = listener(ModelHooks.on_validation_batch_end)
-    on_test_start = listener(ModelHooks.on_test_start)
-    on_test_end = listener(ModelHooks.on_test_end)
-    on_test_epoch_start = listener(ModelHooks.on_test_epoch_start)
-    on_test_epoch_end = listener(ModelHooks.on_test_epoch_end)
-    on_test_batch_start = listener(ModelHooks.on_test_batch_start)
-    on_test_batch_end = listener(ModelHooks.on_test_batch_end)
-    on_predict_start = listener(ModelHooks.on_predict_start)
-    on_predict_end = listener(ModelHooks.on_predict_end)
-    on_predict_epoch_start = listener(ModelHooks.on_predict_epoch_start)
-    on_predict_epoch_end = listener(ModelHooks.on_predict_epoch_end)
-    on_predict_batch_start = listener(ModelHooks.on_predict_batch_start)
-    on_predict_batch_end = listener(ModelHooks.on_predict_batch_end)
-    on_save_checkpoint = listener(CheckpointHooks.on_save_checkpoint)
-    on_load_checkpoint = listener(CheckpointHooks.on_load_checkpoint)
-    on_exception = listener(CallbackHooks.on_exception)
-    teardown = listener(ModelHooks.teardown)
+    # What `_with_hooks` gives, as type checkers and editors read it; a test holds it to core/hooks.py.
+    if TYPE_CHECKING:
+        # fmt: off
+        def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None: ...
+        def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any,
+                                 batch_idx: int) -> int | None: ...
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
+                               batch_idx: int) -> None: ...
+        def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule,
+                                optimizer: Optimizer) -> None: ...
+        def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None: ...
+        def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule,
+                                     optimizer: Optimizer) -> None: ...
+        def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any,
+                                      batch_idx: int, dataloader_idx: int = 0) -> None: ...
+        def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any,
+                                    batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None: ...
+        def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_test_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any,
+                                batch_idx: int, dataloader_idx: int = 0) -> None: ...
+        def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
+                              batch_idx: int, dataloader_idx: int = 0) -> None: ...
+        def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_predict_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any,
+                                   batch_idx: int, dataloader_idx: int = 0) -> None: ...
+        def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
+                                 batch_idx: int, dataloader_idx: int = 0) -> None: ...
+        def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None: ...
+        def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule,
+                               checkpoint: dict[str, Any]) -> None: ...
+        def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule,
+                               checkpoint: dict[str, Any]) -> None: ...
+        def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+        def on_exception(self, trainer: Trainer, pl_module: LightningModule,
+                         exception: BaseException) -> None: ...
+        # fmt: on
 
     # both are given by the trainer when a run begins, and taken away when it ends
     log: Callable[..., None]

@@ -186,8 +186,8 @@ def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
     name = type(config.scheduler).__name__
     if not isinstance(config.scheduler, Stateful):
         raise TypeError(
-            f"{name} can't be a scheduler: it lacks `state_dict` or `load_state_dict`, and no checkpoint could "
-            "hold it."
+            f"{name} can't be a scheduler: it lacks `state_dict` or `load_state_dict`, so that no checkpoint "
+            "could hold it."
         )
     if config.interval not in _INTERVALS:
         raise MisconfigurationException(

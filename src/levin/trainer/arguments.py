@@ -177,6 +177,8 @@ class Debugging:
         if not isinstance(self.fast_dev_run, bool):
             batches = _parse_count("fast_dev_run", self.fast_dev_run, at_least=0)
             object.__setattr__(self, "fast_dev_run", True if batches == 1 else batches)
+        if self.detect_anomaly:
+            rank_zero_info("`Trainer(detect_anomaly=True)` makes training slow: use it to find a fault only.")
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,7 @@ _SUCCESSORS = {
 
 def _advice(name: str, known: tuple[str, ...]) -> str:
     if name in _SUCCESSORS:
-        return f"It was replaced by: {_SUCCESSORS[name]}."
+        return f"It was replaced by: {_SUCCESSORS[name]}"
     near = difflib.get_close_matches(name, known, n=2)
     meant = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
     return f"{meant}Known arguments: {', '.join(known)}."
@@ -402,12 +404,12 @@ def _parse_interval(value: Any) -> Any:
         return parse_duration(name, value)
     if isinstance(value, Integral):
         return _parse_count(name, value, at_least=1)
-    return _parse_share(name, value)
+    return _parse_share(name, value, at_least=1)
 
 
-def _parse_share(name: str, value: Any) -> int | float:
+def _parse_share(name: str, value: Any, *, at_least: int = 0) -> int | float:
     """A count of batches as an int, a share as a float between 0 and 1; 2.0 is 2."""
-    if _is_int(value) and value >= 0:
+    if _is_int(value) and value >= at_least:
         return int(value)
     if isinstance(value, Real) and not isinstance(value, Integral):
         share = float(value)
@@ -416,8 +418,8 @@ def _parse_share(name: str, value: Any) -> int | float:
         if share > 1 and share.is_integer():
             return int(share)
     raise MisconfigurationException(
-        f"`{name}` is {value!r}. Give a number of batches (a whole number from 0) or a share of them (a "
-        "float from 0.0 to 1.0)."
+        f"`{name}` is {value!r}. Give a number of batches (a whole number from {at_least}) or a "
+        "share of them (a float from 0.0 to 1.0)."
     )
 
 

@@ -149,6 +149,14 @@ class HookTable:
         return "\n".join(f"{name:<{width}}  {', '.join(owners)}" for name, owners in self._labels.items())
 
 
+_METHODS = (
+    "training_step", "validation_step", "test_step", "predict_step",
+    "train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader",
+    "configure_optimizers", "configure_model", "configure_callbacks", "prepare_data",
+)  # fmt: skip
+"""What users define that does not begin with ``on_``; methods of their own may be called nearly so."""
+
+
 def check_hook_names(
     module: LightningModule, datamodule: LightningDataModule | None, callbacks: Iterable[Callback]
 ) -> None:
@@ -181,10 +189,17 @@ def _check_hook_name(name: str, owner: Any, base: type) -> None:
             f"`{REMOVED_HOOKS[name]}`"
             + (", and keep outputs in an attribute of your own." if name.endswith("epoch_end") else ".")
         )
-    if not name.startswith("on_") or hasattr(base, name):
+    if hasattr(base, name):
         return
-    known = [spec.name for spec in HOOKS if hasattr(base, spec.name)]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    if name.startswith("on_"):
+        near = difflib.get_close_matches(
+            name, [spec.name for spec in HOOKS if hasattr(base, spec.name)], n=1, cutoff=0.8
+        )
+    else:
+        missing = [
+            method for method in _METHODS if hasattr(base, method) and not overrides(owner, method, base)
+        ]
+        near = difflib.get_close_matches(name, missing, n=1, cutoff=0.9)
     if near:
         rank_zero_warn(
             f"`{type(owner).__name__}.{name}` is no hook of levin and is never called. Did you mean "

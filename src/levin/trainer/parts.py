@@ -50,12 +50,7 @@ def gather_callbacks(
         TypeError: If something is no callback.
         RuntimeError: If two callbacks would save their state under one key.
     """
-    callbacks = [given] if isinstance(given, Callback) else list(given or [])
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(
-                f"`callbacks` holds {callback!r}, which is no `levin.Callback`. Derive its class from it."
-            )
+    callbacks = _several("callbacks", given, Callback)
     _check_switches(callbacks, checkpoints=checkpoints, progress_bar=progress_bar)
     if checkpoints is not False and not _has(callbacks, Checkpoint):
         callbacks.append(ModelCheckpoint())
@@ -73,6 +68,19 @@ def gather_callbacks(
     callbacks += _from_entry_points()
     check_state_keys(callbacks)
     return in_order(callbacks)
+
+
+def _several(argument: str, given: Any, kind: type[Any]) -> list[Any]:
+    """What was given, one or several, as a list."""
+    if given is None or isinstance(given, kind):
+        return [] if given is None else [given]
+    items = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    for item in items:
+        if not isinstance(item, kind):
+            is_class = isinstance(item, type) and issubclass(item, kind)
+            advice = f"give an instance: {item.__name__}(...)" if is_class else "give an object of a subclass"
+            raise TypeError(f"`{argument}` holds {item!r}, which is no `{kind.__name__}`: {advice}.")
+    return items
 
 
 def _check_switches(
@@ -161,11 +169,4 @@ def gather_loggers(given: Any, root_dir: str, *, dev_run: bool) -> list[Logger]:
     if given is None or given is True:
         kind = TensorBoardLogger if available("tensorboard") else CSVLogger
         return [kind(root_dir)]
-    loggers = list(given) if isinstance(given, Iterable) else [given]
-    for logger in loggers:
-        if not isinstance(logger, Logger):
-            raise TypeError(
-                f"`logger` holds {logger!r}, which is no `levin.loggers.Logger`. Give one, several, True or "
-                "False."
-            )
-    return loggers
+    return _several("logger", given, Logger)

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from levin._version import __version__
+from levin.callbacks.model_checkpoint import ModelCheckpoint
 from levin.checkpoint.io import as_checkpoint, plain
-from levin.core.callback import Callback, Checkpoint
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException
 from levin.utils.paths import exists, is_local, join, listdir, local_path
@@ -16,7 +16,9 @@ from levin.utils.rank import rank_zero_info, rank_zero_warn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from levin.core.callback import Callback, Checkpoint
     from levin.trainer.states import Run
+    from levin.trainer.trainer import Trainer
 
 FORMAT_VERSION = "2.6.6"
 """The version whose layout checkpoints have: files of that framework can be read here, and these there."""
@@ -99,11 +101,11 @@ def read(run: Run, path: str, *, weights_only: bool | None) -> dict[str, Any]:
     missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
     if missing:
         raise KeyError(
-            f"Training can't go on from {path}: it holds {missing} not, as is so when it was saved with "
-            "save_weights_only=True. To start "
-            "a new training from these weights use `load_from_checkpoint`, and `fit` without ckpt_path."
+            f"Training can't go on from {path}: it lacks {missing}, as what was saved with "
+            "save_weights_only=True does. To start a new training from these weights use "
+            "`load_from_checkpoint`, and `fit` without ckpt_path."
         )
-    limit, epoch = run.limits.max_epochs, checkpoint["epoch"]
+    limit, epoch = run.limits.max_epochs, checkpoint.get("epoch", 0)
     if limit is not None and limit != -1 and epoch > limit:
         raise MisconfigurationException(
             f"{path} was saved in epoch {epoch}, and `max_epochs={limit}`. Set max_epochs to the number of "
@@ -150,9 +152,19 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
         precision.load_state_dict(scaling)
     accumulate = run.updates.accumulate_grad_batches
     run.progress.load_state_dict(checkpoint["loops"]["fit_loop"], accumulate=accumulate)
-    if run.strategy.optimizers:
-        run.strategy.load_optimizer_states(checkpoint["optimizer_states"])
-    for config, state in zip(run.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=False):
+    optimizers, schedulers = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+    said = "The checkpoint holds the states of {} {}, and `configure_optimizers` returned {}."
+    ours = len(run.strategy.optimizers)
+    if ours != len(optimizers):
+        raise ValueError(
+            f"{said.format(len(optimizers), 'optimizers', ours)} Return as many as then; to train on with "
+            "others take the weights alone: `load_from_checkpoint`."
+        )
+    run.strategy.load_optimizer_states(optimizers)
+    ours = len(run.lr_scheduler_configs)
+    if ours != len(schedulers):
+        rank_zero_warn(f"{said.format(len(schedulers), 'schedulers', ours)} The others start anew.")
+    for config, state in zip(run.lr_scheduler_configs, schedulers, strict=False):
         config.scheduler.load_state_dict(state)
 
 
@@ -164,8 +176,7 @@ def resolve_path(
     *,
     fn: TrainerFn,
     model_given: bool,
-    callbacks: Sequence[Callback],
-    fast_dev_run: bool,
+    trainer: Trainer,
 ) -> str | None:
     """The file that ``ckpt_path`` means.
 
@@ -173,19 +184,18 @@ def resolve_path(
         path: None, "best", "last", a path or a URL.
         fn: What it is for.
         model_given: Whether a model was passed: an evaluation of none means the best checkpoint.
-        callbacks: Among them those that wrote checkpoints.
-        fast_dev_run: Whether none was written.
+        trainer: Whose callbacks wrote it.
 
     Raises:
         ValueError: If there is no such checkpoint.
         FileNotFoundError: If there is no file at the path.
     """
-    found = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+    found = trainer.checkpoint_callbacks
     if path is None:
         if fn is TrainerFn.FITTING:
             # a checkpoint of an exception is there to go on from
             keeps_exceptions = any(hasattr(callback, "ckpt_path") for callback in found)
-            return _last(found, told=False) if keeps_exceptions else None
+            return _last(trainer, fn, told=False) if keeps_exceptions else None
         if model_given:
             return None
         rank_zero_warn(
@@ -195,9 +205,9 @@ def resolve_path(
         )
         path = "best"
     if path == "best":
-        return _best(found, fn, fast_dev_run)
+        return _best(found, fn, bool(trainer.fast_dev_run))
     if path == "last":
-        return _last(found)
+        return _last(trainer, fn)
     text = os.fspath(path)
     if not text:
         raise ValueError("ckpt_path='' is no path. Give the path of a checkpoint, 'best' or 'last', or None.")
@@ -244,33 +254,34 @@ def _best(found: Sequence[Callback], fn: TrainerFn, fast_dev_run: bool) -> str:
     return best
 
 
-def _last(found: Sequence[Callback], *, told: bool = True) -> str | None:
+def _last(trainer: Trainer, fn: TrainerFn, *, told: bool = True) -> str | None:
     """The newest of all checkpoints that were written to be the last."""
-    candidates = [path for callback in found for path in _last_of(callback)]
+    candidates = [path for callback in trainer.checkpoint_callbacks for path in _last_of(callback, trainer)]
     if not candidates:
         if told:
-            rank_zero_warn(
-                "ckpt_path='last': there is no last checkpoint yet. Training starts from the beginning."
+            instead = (
+                "Training starts from the beginning"
+                if fn is TrainerFn.FITTING
+                else "The weights are used as they are"
             )
+            rank_zero_warn(f"ckpt_path='last': there is no last checkpoint yet. {instead}.")
         return None
     newest: str = max(candidates, key=os.path.getmtime)
     rank_zero_info(f"ckpt_path='last' is {newest}.")
     return newest
 
 
-def _last_of(callback: Callback) -> list[str]:
+def _last_of(callback: Checkpoint, trainer: Trainer) -> list[str]:
     """The files that a callback wrote to be the last: those named so, or the one of an exception."""
     written = getattr(callback, "ckpt_path", None)
     if written is not None:
         return [written] if exists(written) else []
-    folder = getattr(callback, "dirpath", None)
-    if not folder or not exists(folder):
+    if not isinstance(callback, ModelCheckpoint):
         return []
-    start, end = (
-        str(getattr(callback, "CHECKPOINT_NAME_LAST", "last")),
-        str(getattr(callback, "FILE_EXTENSION", ".ckpt")),
-    )
-    names = (
-        name for name in listdir(folder) if os.path.basename(name).startswith(start) and name.endswith(end)
-    )
-    return [join(folder, os.path.basename(name)) for name in names]
+    folder = callback.folder(trainer)
+    names = [os.path.basename(name) for name in listdir(folder)] if exists(folder) else []
+    return [
+        join(folder, name)
+        for name in names
+        if name.startswith(callback.CHECKPOINT_NAME_LAST) and name.endswith(callback.FILE_EXTENSION)
+    ]

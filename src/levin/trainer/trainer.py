@@ -363,16 +363,12 @@ class Trainer(TrainerView):
         module = self._attach(fn, model, given, datamodule)
         state = self.state
         try:
-            path = saving.resolve_path(
-                self._user_ckpt_path if ckpt_path is None else ckpt_path,
-                fn=fn, model_given=model is not None,
-                callbacks=self.callbacks, fast_dev_run=bool(self.fast_dev_run),
-            )  # fmt: skip
-            with (
-                torch.autograd.set_detect_anomaly(True)
-                if self.run.debugging.detect_anomaly
-                else nullcontext()
-            ):
+            wanted = self._user_ckpt_path if ckpt_path is None else ckpt_path
+            if wanted == "last":
+                self._settle_versions()
+            path = saving.resolve_path(wanted, fn=fn, model_given=model is not None, trainer=self)
+            detects = self.run.debugging.detect_anomaly
+            with torch.autograd.set_detect_anomaly(True) if detects else nullcontext():
                 self._set_up(module, path, weights_only)
                 yield
                 self._tear_down()
@@ -438,8 +434,7 @@ class Trainer(TrainerView):
         """Everything up to the first batch, in the order in which hooks may count on it."""
         run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
         self.strategy.setup_environment()
-        for logger in self.loggers:
-            logger.settle_version(self.strategy.broadcast)  # before anybody asks where things are written
+        self._settle_versions()
         self.profiler.setup(stage=str(self.state.fn), local_rank=self.local_rank, log_dir=self.log_dir)
         self.metrics.start_run(module, compiled=run.compiler is not None)
         self._set_up_data(module)
@@ -461,6 +456,11 @@ class Trainer(TrainerView):
         if is_fit and checkpoint is not None:
             saving.restore_training(run, checkpoint)
         module.zero_grad()
+
+    def _settle_versions(self) -> None:
+        """Let the loggers decide where they write, before anybody asks."""
+        for logger in self.loggers:
+            logger.settle_version(self.strategy.broadcast)
 
     def _set_up_data(self, module: LightningModule) -> None:
         datamodule = self.run.datamodule

@@ -44,7 +44,7 @@ def check_module(model: Any) -> LightningModule:
 
 
 def _type_name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def check_datamodule(datamodule: Any) -> None:
