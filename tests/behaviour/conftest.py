@@ -78,7 +78,8 @@ def said(caplog):
     logger = logging.getLogger("levin")
     level = logger.level
     logger.setLevel(logging.INFO)
-    logger.addHandler(caplog.handler)
+    if not logger.propagate:  # else pytest's own handler, at the root, hears it already
+        logger.addHandler(caplog.handler)
     yield lambda: caplog.text
     logger.removeHandler(caplog.handler)
     logger.setLevel(level)

@@ -16,7 +16,11 @@ else:
 SOURCE = Path(levin.__file__).parent
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DISTRIBUTION = {"yaml": "PyYAML", "sklearn": "scikit-learn"}  # where it is not called like its package
+DISTRIBUTION = {
+    "yaml": "PyYAML",
+    "sklearn": "scikit-learn",
+    "torch_tensorrt": "torch-tensorrt",
+}  # where it is not called like its package
 # Not ours to install: the first holds settings that the user made with it, the second measures on request.
 USERS_OWN = {"omegaconf", "psutil"}
 

@@ -33,8 +33,8 @@ class GradientAccumulationScheduler(Callback):
         for epoch, factor in scheduling.items():
             _check("epoch", epoch, at_least=0)
             _check("factor", factor, at_least=1)
-        self.scheduling = {0: 1, **scheduling}
-        self.epochs = sorted(self.scheduling)
+        self.scheduling: dict[int, int] = {0: 1, **scheduling}
+        self.epochs: list[int] = sorted(self.scheduling)
 
     def going_to_accumulate_grad_batches(self) -> bool:
         """Whether any of the factors is more than 1."""

@@ -82,8 +82,8 @@ class EarlyStopping(Callback):
         if mode not in self.mode_dict:
             raise MisconfigurationException(f"EarlyStopping(mode={mode!r}) must be 'min' or 'max'.")
         self.monitor = monitor
-        self.min_delta = min_delta if mode == "max" else -min_delta
-        self.patience = patience
+        self.min_delta: float = min_delta if mode == "max" else -min_delta
+        self.patience: int = patience
         self.verbose = verbose
         self.mode = mode
         self.strict = strict
@@ -92,10 +92,10 @@ class EarlyStopping(Callback):
         self.divergence_threshold = divergence_threshold
         self.log_rank_zero_only = log_rank_zero_only
         self._check_on_train_epoch_end = check_on_train_epoch_end
-        self.wait_count = 0
-        self.stopped_epoch = 0
-        self.best_score = torch.tensor(torch.inf if mode == "min" else -torch.inf)
-        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        self.wait_count: int = 0
+        self.stopped_epoch: int = 0
+        self.best_score: Tensor = torch.tensor(torch.inf if mode == "min" else -torch.inf)
+        self.stopping_reason: EarlyStoppingReason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
 
     @property

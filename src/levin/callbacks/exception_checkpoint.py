@@ -33,7 +33,7 @@ class OnExceptionCheckpoint(Checkpoint):
         super().__init__()
         if not filename:
             raise ValueError("OnExceptionCheckpoint(filename='') has no name for its file.")
-        self.dirpath = os.fspath(dirpath)
+        self.dirpath: str = os.fspath(dirpath)
         self.filename = filename
 
     @property

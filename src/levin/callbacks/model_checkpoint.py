@@ -174,8 +174,8 @@ class ModelCheckpoint(Checkpoint):
         enable_version_counter: bool = True,
     ) -> None:
         super().__init__()
-        self.dirpath = None if dirpath is None else _absolute(dirpath)
-        self.filename = None if filename is None else os.fspath(filename)
+        self.dirpath: str | None = None if dirpath is None else _absolute(dirpath)
+        self.filename: str | None = None if filename is None else os.fspath(filename)
         self.monitor = monitor
         self.verbose = verbose
         self.save_last = save_last
@@ -194,12 +194,12 @@ class ModelCheckpoint(Checkpoint):
         self._check_arguments()
 
         self.current_score: Tensor | None = None
-        self.best_model_path = ""
+        self.best_model_path: str = ""
         self.best_model_score: Tensor | None = None
         self.best_k_models: dict[str, Tensor] = {}
-        self.kth_best_model_path = ""
-        self.kth_value = torch.tensor(torch.inf if mode == "min" else -torch.inf)
-        self.last_model_path = ""
+        self.kth_best_model_path: str = ""
+        self.kth_value: Tensor = torch.tensor(torch.inf if mode == "min" else -torch.inf)
+        self.last_model_path: str = ""
 
         self._only_path = ""  # what goes when a newer file comes, where only the newest is kept
         self._saved_at_step = 0

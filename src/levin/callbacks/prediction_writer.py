@@ -51,7 +51,7 @@ class BasePredictionWriter(Callback):
         if write_interval not in known:
             raise MisconfigurationException(f"write_interval={write_interval!r} must be one of {known}.")
         super().__init__()
-        self.interval = WriteInterval(write_interval)
+        self.interval: WriteInterval = WriteInterval(write_interval)
         self._predictions: list[list[Any]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -94,25 +94,25 @@ class Entry:
         rule: LogRule,
         dataloader_idx: int | None,
     ) -> None:
-        self.options = options
-        self.dataloader_idx = dataloader_idx
-        self.on_step = rule.on_step if settings.on_step is None else settings.on_step
-        self.on_epoch = rule.on_epoch if settings.on_epoch is None else settings.on_epoch
-        self.prog_bar = settings.prog_bar
-        self.logger = settings.logger is not False
-        self.keeps_graph = settings.enable_graph
-        self.reduction = Reduction.parse(settings.reduce_fx)
+        self.options: tuple[Any, ...] = options
+        self.dataloader_idx: int | None = dataloader_idx
+        self.on_step: bool = rule.on_step if settings.on_step is None else settings.on_step
+        self.on_epoch: bool = rule.on_epoch if settings.on_epoch is None else settings.on_epoch
+        self.prog_bar: bool = settings.prog_bar
+        self.logger: bool = settings.logger is not False
+        self.keeps_graph: bool = settings.enable_graph
+        self.reduction: Reduction = Reduction.parse(settings.reduce_fx)
         suffix = "" if dataloader_idx is None else f"/dataloader_idx_{dataloader_idx}"
         is_forked = self.on_step and self.on_epoch
-        self.bare_name = name + suffix
-        self.step_name = f"{name}_step{suffix}" if is_forked else self.bare_name
-        self.epoch_name = f"{name}_epoch{suffix}" if is_forked else self.bare_name
-        self.weighted = self.on_epoch and self.reduction is Reduction.MEAN
-        self.adds = self.reduction in (Reduction.MEAN, Reduction.SUM)
+        self.bare_name: str = name + suffix
+        self.step_name: str = f"{name}_step{suffix}" if is_forked else self.bare_name
+        self.epoch_name: str = f"{name}_epoch{suffix}" if is_forked else self.bare_name
+        self.weighted: bool = self.on_epoch and self.reduction is Reduction.MEAN
+        self.adds: bool = self.reduction in (Reduction.MEAN, Reduction.SUM)
         self.metric: Any = None
         self.last: Any = None
         self.total: Any = None
-        self.weight = 0
+        self.weight: int = 0
 
     def add(self, value: Any, weight: int) -> None:
         """Take in one step's value; no host waits for a device here."""
@@ -214,7 +214,7 @@ class Metrics:
     """
 
     def __init__(self, *, enabled: bool = True) -> None:
-        self.scope = ""
+        self.scope: str = ""
         self.batch: Any = None
         self.dataloader_idx: int | None = None
         self._module: nn.Module | None = None

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from levin.core import export
 from levin.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 from levin.core.hparams import HyperparametersMixin
 from levin.core.restore import class_only, load_module_from_checkpoint
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from torch.fx import GraphModule
+    from torch.onnx import ONNXProgram
     from torch.optim import Optimizer
     from typing_extensions import Self
 
@@ -57,7 +60,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
     CHECKPOINT_HYPER_PARAMS_TYPE = "hparams_type"
 
     # torch.jit.script would evaluate these, and they need a trainer
-    __jit_unused_properties__ = [  # noqa: RUF012  # torch reads it from the class
+    __jit_unused_properties__: list[str] = [  # noqa: RUF012  # torch reads it from the class
         "example_input_array", "on_gpu", "current_epoch", "global_step", "global_rank", "local_rank",
         "logger", "loggers",
         "automatic_optimization", "strict_loading", "trainer", "fabric", "device_mesh", "device", "dtype",
@@ -532,6 +535,79 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         """
         return load_module_from_checkpoint(
             cls, checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+
+    def to_onnx(
+        self, file_path: str | Path | IO[bytes] | None = None, input_sample: Any = None, **kwargs: Any
+    ) -> ONNXProgram | None:
+        """Write the forward pass as an ONNX model, in eval mode; needs the extra ``onnx``.
+
+        Args:
+            file_path: Where to: a path on this machine, or an open file. None writes nothing.
+            input_sample: What `forward` is traced with: a tensor, a tuple of arguments or a dict of keyword
+                arguments; by default `example_input_array`. It goes through the batch transfer hooks.
+            **kwargs: Further arguments of `torch.onnx.export`; ``dynamo=True`` by default.
+
+        Returns:
+            The program; None with ``dynamo=False``.
+
+        Raises:
+            ValueError: If there is no example, or neither a file nor a program is asked for.
+            ModuleNotFoundError: If the packages for it are not installed.
+        """
+        return export.to_onnx(self, file_path, input_sample, kwargs)
+
+    def to_torchscript(
+        self,
+        file_path: str | Path | None = None,
+        method: str | None = "script",
+        example_inputs: Any = None,
+        **kwargs: Any,
+    ) -> torch.jit.ScriptModule:
+        """Make a TorchScript module of the forward pass, in eval mode. Deprecated: use `torch.export.export`.
+
+        Args:
+            file_path: Where to save it, if anywhere; a local or remote path.
+            method: "script" reads the code of `forward`, "trace" runs it.
+            example_inputs: What it is traced with: a tensor, a tuple of arguments or a dict of keyword
+                arguments; by default `example_input_array`. It goes through the batch transfer hooks.
+            **kwargs: Further arguments of `torch.jit.script` or `torch.jit.trace`.
+
+        Raises:
+            ValueError: If the method is unknown, or there is no example to trace with.
+        """
+        return export.to_torchscript(self, file_path, method, example_inputs, kwargs)
+
+    def to_tensorrt(
+        self,
+        file_path: str | Path | IO[bytes] | None = None,
+        input_sample: Any = None,
+        ir: Literal["default", "dynamo", "ts"] = "default",
+        output_format: Literal["exported_program", "torchscript"] = "exported_program",
+        retrace: bool = False,
+        default_device: str | torch.device = "cuda",
+        **compile_kwargs: Any,
+    ) -> torch.jit.ScriptModule | GraphModule:
+        """Compile the forward pass with TensorRT, in eval mode; needs CUDA and the extra ``tensorrt``.
+
+        Args:
+            file_path: Where to save it, if anywhere: a path on this machine, or an open file.
+            input_sample: What `forward` is compiled for: a tensor, a tuple of arguments or a dict of keyword
+                arguments; by default `example_input_array`. It goes through the batch transfer hooks.
+            ir: What `torch_tensorrt.compile` starts from.
+            output_format: How it is saved; with ``ir="ts"`` only "torchscript" is possible.
+            retrace: Whether it is exported anew before it is saved.
+            default_device: The device for a module that is not on a CUDA device; that module stays where it
+                is, and a copy of it is compiled.
+            **compile_kwargs: Further arguments of `torch_tensorrt.compile`.
+
+        Raises:
+            ValueError: If there is no example, or the arguments do not go together.
+            MisconfigurationException: If there is no CUDA device.
+            ModuleNotFoundError: If the package for it is not installed.
+        """
+        return export.to_tensorrt(
+            self, file_path, input_sample, ir, output_format, retrace, default_device, compile_kwargs
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -45,8 +45,8 @@ class Fetcher:
         self._next = read
         self._source: Iterator[Any] | None = None
         self._ahead: Any = _NOTHING
-        self.done = False
-        self.fetched = 0
+        self.done: bool = False
+        self.fetched: int = 0
 
     def start(self, skip: int = 0) -> None:
         """Open the loader, and pass over batches that an interrupted epoch has had."""

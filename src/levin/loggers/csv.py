@@ -34,8 +34,8 @@ class ExperimentWriter:
     NAME_HPARAMS_FILE = DirectoryLogger.NAME_HPARAMS_FILE
 
     def __init__(self, log_dir: PathLike) -> None:
-        self.log_dir = str(log_dir)
-        self.metrics_file_path = paths.join(self.log_dir, self.NAME_METRICS_FILE)
+        self.log_dir: str = str(log_dir)
+        self.metrics_file_path: str = paths.join(self.log_dir, self.NAME_METRICS_FILE)
         self.hparams: dict[str, Any] = {}
         self.metrics: list[dict[str, Any]] = []  # the rows that are not in the file yet
         self.metrics_keys: list[str] = []  # the columns of the file

@@ -53,13 +53,13 @@ class MixedPrecision(Precision):
                 "Leave it out, or use precision='16-mixed'."
             )
         self.precision = precision
-        self.dtype = _DTYPES[precision]
-        self.device = torch.device(device).type
-        self.scaler = (
+        self.dtype: torch.dtype = _DTYPES[precision]
+        self.device: str = torch.device(device).type
+        self.scaler: torch.amp.GradScaler | None = (
             torch.amp.GradScaler(self.device) if precision == "16-mixed" and scaler is None else scaler
         )
-        self.scales = self.scaler is not None
-        self.stepped = True
+        self.scales: bool = self.scaler is not None
+        self.stepped: bool = True
         # A round goes from the first unscaling to the adaptation of the scale, which must wait until every
         # gradient made with the old scale is used. Here: id of an unscaled optimizer -> the backwards until
         # then.

@@ -11,4 +11,4 @@ class DoublePrecision(TruePrecision):
     """Parameters, batches and new tensors in float64: ``"64-true"``."""
 
     precision = "64-true"
-    dtype = torch.float64
+    dtype: torch.dtype = torch.float64

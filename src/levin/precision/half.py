@@ -27,4 +27,4 @@ class HalfPrecision(TruePrecision):
         if precision not in _DTYPES:
             raise ValueError(f"HalfPrecision({precision!r}) is not possible. Use '16-true' or 'bf16-true'.")
         self.precision = precision
-        self.dtype = _DTYPES[precision]
+        self.dtype: torch.dtype = _DTYPES[precision]

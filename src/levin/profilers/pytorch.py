@@ -95,9 +95,9 @@ class PyTorchProfiler(Profiler):
         self.emit_nvtx = emit_nvtx
         self.export_to_chrome = export_to_chrome
         self.row_limit = row_limit
-        self.sort_by_key = sort_by_key or ("cuda_time_total" if on_gpu else "cpu_time_total")
+        self.sort_by_key: str = sort_by_key or ("cuda_time_total" if on_gpu else "cpu_time_total")
         self.record_module_names = record_module_names
-        self.table_kwargs = table_kwargs or {}
+        self.table_kwargs: dict[str, Any] = table_kwargs or {}
         self.function_events: EventList | None = None
         self._check_options(profiler_kwargs)
         self._on_trace_ready: Callable[[profile], None] | None = profiler_kwargs.pop("on_trace_ready", None)

@@ -38,7 +38,7 @@ class SimpleProfiler(Profiler):
         self.extended = extended
         self.current_actions: dict[str, float] = {}
         self.recorded_durations: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
-        self.start_time = monotonic()
+        self.start_time: float = monotonic()
 
     def start(self, action_name: str) -> None:
         """An action begins.

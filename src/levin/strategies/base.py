@@ -53,7 +53,7 @@ class Strategy(ABC):
     ) -> None:
         self.accelerator = accelerator
         self.set_precision(precision or Precision())
-        self.checkpoint_io = checkpoint_io or TorchCheckpointIO()
+        self.checkpoint_io: CheckpointIO = checkpoint_io or TorchCheckpointIO()
         self.model: nn.Module | None = None
         self.optimizers: list[Optimizer] = []
 

@@ -26,7 +26,7 @@ class RandomDataset(Dataset[Tensor]):
 
     def __init__(self, size: int, length: int) -> None:
         self.len = length
-        self.data = torch.randn(length, size)
+        self.data: Tensor = torch.randn(length, size)
 
     def __getitem__(self, index: int) -> Tensor:
         return self.data[index]
@@ -40,7 +40,7 @@ class RandomDictDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(self, size: int, length: int) -> None:
         self.len = length
-        self.data = torch.randn(length, size)
+        self.data: Tensor = torch.randn(length, size)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         row = self.data[index]
@@ -82,7 +82,7 @@ class BoringModel(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Linear(32, 2)
+        self.layer: nn.Linear = nn.Linear(32, 2)
 
     def forward(self, x: Tensor) -> Any:
         """What the layer gives."""
@@ -157,7 +157,7 @@ class DemoModel(LightningModule):
 
     def __init__(self, out_dim: int = 10, learning_rate: float = 0.02) -> None:
         super().__init__()
-        self.l1 = nn.Linear(32, out_dim)
+        self.l1: nn.Linear = nn.Linear(32, out_dim)
         self.learning_rate = learning_rate
 
     def forward(self, x: Tensor) -> Any:
@@ -178,18 +178,18 @@ class BoringDataModule(LightningDataModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.random_full = RandomDataset(32, 64 * 4)
+        self.random_full: RandomDataset = RandomDataset(32, 64 * 4)
 
     def setup(self, stage: str) -> None:
         """Take the rows of the stage."""
         if stage == "fit":
-            self.random_train = Subset(self.random_full, range(64))
+            self.random_train: Subset[Tensor] = Subset(self.random_full, range(64))
         if stage in ("fit", "validate"):
-            self.random_val = Subset(self.random_full, range(64, 64 * 2))
+            self.random_val: Subset[Tensor] = Subset(self.random_full, range(64, 64 * 2))
         if stage == "test":
-            self.random_test = Subset(self.random_full, range(64 * 2, 64 * 3))
+            self.random_test: Subset[Tensor] = Subset(self.random_full, range(64 * 2, 64 * 3))
         if stage == "predict":
-            self.random_predict = Subset(self.random_full, range(64 * 3, 64 * 4))
+            self.random_predict: Subset[Tensor] = Subset(self.random_full, range(64 * 3, 64 * 4))
 
     def train_dataloader(self) -> Any:
         """64 batches of one row."""
@@ -214,13 +214,13 @@ class BoringDataModuleNoLen(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Make the rows of the stage."""
         if stage == "fit":
-            self.random_train = RandomIterableDataset(32, 512)
+            self.random_train: RandomIterableDataset = RandomIterableDataset(32, 512)
         if stage in ("fit", "validate"):
-            self.random_val = RandomIterableDataset(32, 128)
+            self.random_val: RandomIterableDataset = RandomIterableDataset(32, 128)
         if stage == "test":
-            self.random_test = RandomIterableDataset(32, 256)
+            self.random_test: RandomIterableDataset = RandomIterableDataset(32, 256)
         if stage == "predict":
-            self.random_predict = RandomIterableDataset(32, 64)
+            self.random_predict: RandomIterableDataset = RandomIterableDataset(32, 64)
 
     def train_dataloader(self) -> Any:
         """512 batches of one row."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from levin.core.datamodule import LightningDataModule
 from levin.core.hooks import DataHooks
@@ -201,16 +201,29 @@ def without_shuffling(loader: Any) -> Any:
     return with_sampler(loader, SequentialSampler(loader.dataset))  # type: ignore[arg-type]  # it has a length, or it had no sampler
 
 
+def without_dropping(loader: Any) -> Any:
+    """The loader for predictions: the rows of a last batch that is not full get theirs, too."""
+    batches = getattr(loader, "batch_sampler", None)
+    if type(batches) is not BatchSampler or not batches.drop_last:
+        return loader
+    return with_batch_sampler(loader, BatchSampler(batches.sampler, batches.batch_size, drop_last=False))
+
+
+_KEPT = (
+    "dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn",
+    "multiprocessing_context", "generator", "prefetch_factor", "persistent_workers", "pin_memory_device",
+)  # fmt: skip
+
+
 def with_sampler(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
     """The same loader with another sampler; the dataset is the same object."""
-    kept = (
-        "dataset", "batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout",
-        "worker_init_fn",
-        "multiprocessing_context", "generator", "prefetch_factor", "persistent_workers", "pin_memory_device",
-    )  # fmt: skip
-    return DataLoader(
-        sampler=sampler, **{name: getattr(loader, name) for name in kept if hasattr(loader, name)}
-    )
+    settings = {name: getattr(loader, name) for name in ("batch_size", "drop_last", *_KEPT)}
+    return DataLoader(sampler=sampler, **settings)
+
+
+def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Any) -> DataLoader[Any]:
+    """The same loader with another sampler of batches; the dataset is the same object."""
+    return DataLoader(batch_sampler=batch_sampler, **{name: getattr(loader, name) for name in _KEPT})
 
 
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:

@@ -57,8 +57,8 @@ class EvaluationLoop:
         self.loaders: Any = None
         self.max_batches: list[int | float] = []
         self.results: list[dict[str, float]] = []
-        self.evaluated = 0
-        self.loaded_in_epoch = -1
+        self.evaluated: int = 0
+        self.loaded_in_epoch: int = -1
         self._flat: list[Any] = []
         self._rows: list[int] = []  # for each loader, the next row of values that are logged by step
 

@@ -56,7 +56,7 @@ class FitLoop:
         self.loaders: Any = None
         self.max_batches: int | float = math.inf
         self.val_check_batch: int | float = math.inf
-        self.loaded_in_epoch = -1
+        self.loaded_in_epoch: int = -1
         self._look_again = look_again
         self._loader: Any = None
         self._batches: Fetcher | None = None

@@ -90,8 +90,10 @@ class AutomaticStep:
         """Compute the loss and the gradients of the batch, and make them ready for the step."""
         self.is_evaluated, metrics = True, self.metrics
         outer, metrics.scope = metrics.scope, "training_step"
-        self.output = output = self.training_step(self.batch, self.batch_idx)
-        metrics.scope = outer
+        try:
+            self.output = output = self.training_step(self.batch, self.batch_idx)
+        finally:
+            metrics.scope = outer
         loss = output if isinstance(output, Tensor) else _loss_of(output)
         if loss is not None and self.accumulate > 1:
             loss = loss / self.accumulate
@@ -157,8 +159,10 @@ class ManualStep:
         """Train on a batch."""
         metrics = self.metrics
         outer, metrics.scope = metrics.scope, "training_step"
-        output = self.training_step(batch, batch_idx)
-        metrics.scope = outer
+        try:
+            output = self.training_step(batch, batch_idx)
+        finally:
+            metrics.scope = outer
         if output is None:
             return {}
         if isinstance(output, Tensor):

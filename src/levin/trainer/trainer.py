@@ -191,16 +191,18 @@ class Trainer(TrainerView):
             precision=precision, plugins=plugins, sync_batchnorm=sync_batchnorm,
         )  # fmt: skip
         hardware.announce(self._hardware)
-        self.default_root_dir = _root_dir(default_root_dir)
+        self.default_root_dir: str = _root_dir(default_root_dir)
         self.use_distributed_sampler = use_distributed_sampler
         self.enable_autolog_hparams = enable_autolog_hparams
         self.model_registry = model_registry
+        if model_registry is not None:
+            rank_zero_warn(f"`model_registry={model_registry!r}` is ignored: no registry is supported.")
         self._callbacks = gather_callbacks(
             callbacks, checkpoints=enable_checkpointing, progress_bar=enable_progress_bar,
             summary=enable_model_summary, max_time=max_time,
         )  # fmt: skip
-        self.metrics = Metrics(enabled=not barebones)
-        self.run = Run(
+        self.metrics: Metrics = Metrics(enabled=not barebones)
+        self.run: Run = Run(
             limits=limits.with_open_end(has_timer=has_timer(self._callbacks)),
             intervals=intervals,
             updates=Updates(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm),
@@ -213,9 +215,9 @@ class Trainer(TrainerView):
             loggers=gather_loggers(logger, self.default_root_dir, dev_run=bool(fast_dev_run)),
         )
         self.fit_loop = FitLoop(self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again)
-        self.validate_loop = EvaluationLoop(self.run, RunningStage.VALIDATING)
-        self.test_loop = EvaluationLoop(self.run, RunningStage.TESTING)
-        self.predict_loop = PredictionLoop(self.run)
+        self.validate_loop: EvaluationLoop = EvaluationLoop(self.run, RunningStage.VALIDATING)
+        self.test_loop: EvaluationLoop = EvaluationLoop(self.run, RunningStage.TESTING)
+        self.predict_loop: PredictionLoop = PredictionLoop(self.run)
         self._ckpt_path: str | None = None
         self._user_ckpt_path: str | None = None
         self._backward: Callable[..., None] | None = None
@@ -392,6 +394,8 @@ class Trainer(TrainerView):
         run, state = self.run, self.state
         first = next(iter(given))
         if isinstance(given[first], LightningDataModule):
+            if datamodule is not None:
+                raise MisconfigurationException(f"`trainer.{fn}` got two data modules. Pass one of the two.")
             given, datamodule = {**given, first: None}, given[first]
         if datamodule is not None and any(loaders is not None for loaders in given.values()):
             raise MisconfigurationException(
@@ -579,5 +583,9 @@ def _root_dir(path: str | Path | None) -> str:
     """Where a run writes: an absolute path, or a URL as it is."""
     if path is None:
         return os.getcwd()
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"`default_root_dir` is {path!r}. It is a path, a URL, or None for the current folder."
+        )
     text = os.fspath(path)
     return os.path.realpath(os.path.expanduser(local_path(text))) if is_local(text) else text

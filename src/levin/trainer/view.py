@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from levin.profilers.base import Profiler
     from levin.resolve import Hardware
     from levin.strategies.base import Strategy
-    from levin.trainer.arguments import Duration  # noqa: F401  # in the text of a `Setting`
+    from levin.trainer.arguments import Duration
     from levin.trainer.dispatch import HookTable
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.fit import FitLoop
@@ -97,25 +97,25 @@ class TrainerView:
 
     # ------------------------------------------------------------------ settings
 
-    max_epochs = Setting["int | None"]("limits")
-    min_epochs = Setting["int | None"]("limits")
-    max_steps = Setting[int]("limits")
-    min_steps = Setting["int | None"]("limits")
-    limit_train_batches = Setting["int | float"]("limits")
-    limit_val_batches = Setting["int | float"]("limits")
-    limit_test_batches = Setting["int | float"]("limits")
-    limit_predict_batches = Setting["int | float"]("limits")
-    overfit_batches = Setting["int | float"]("limits")
-    val_check_interval = Setting["int | float | Duration"]("intervals")
-    check_val_every_n_epoch = Setting["int | None"]("intervals")
-    num_sanity_val_steps = Setting["int | float"]("intervals")
-    log_every_n_steps = Setting[int]("intervals")
-    reload_dataloaders_every_n_epochs = Setting[int]("intervals")
-    accumulate_grad_batches = Setting[int]("updates")
-    gradient_clip_val = Setting["int | float | None"]("updates")
-    gradient_clip_algorithm = Setting["str | None"]("updates")
-    fast_dev_run = Setting["int | bool"]("debugging")
-    barebones = Setting[bool]("debugging")
+    max_epochs: Setting[int | None] = Setting("limits")
+    min_epochs: Setting[int | None] = Setting("limits")
+    max_steps: Setting[int] = Setting("limits")
+    min_steps: Setting[int | None] = Setting("limits")
+    limit_train_batches: Setting[int | float] = Setting("limits")
+    limit_val_batches: Setting[int | float] = Setting("limits")
+    limit_test_batches: Setting[int | float] = Setting("limits")
+    limit_predict_batches: Setting[int | float] = Setting("limits")
+    overfit_batches: Setting[int | float] = Setting("limits")
+    val_check_interval: Setting[int | float | Duration] = Setting("intervals")
+    check_val_every_n_epoch: Setting[int | None] = Setting("intervals")
+    num_sanity_val_steps: Setting[int | float] = Setting("intervals")
+    log_every_n_steps: Setting[int] = Setting("intervals")
+    reload_dataloaders_every_n_epochs: Setting[int] = Setting("intervals")
+    accumulate_grad_batches: Setting[int] = Setting("updates")
+    gradient_clip_val: Setting[int | float | None] = Setting("updates")
+    gradient_clip_algorithm: Setting[str | None] = Setting("updates")
+    fast_dev_run: Setting[int | bool] = Setting("debugging")
+    barebones: Setting[bool] = Setting("debugging")
 
     # ------------------------------------------------------------------ what it is doing
 

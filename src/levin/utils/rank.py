@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D")
 
-log = logging.getLogger("levin")
+log: logging.Logger = logging.getLogger("levin")
 
 # Launchers and clusters tell a process its rank through one of these; the first that is there counts.
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -58,7 +58,7 @@ class RankZeroOnly:
         return on_rank_zero
 
 
-rank_zero_only = RankZeroOnly(rank_from_environment() or 0)
+rank_zero_only: RankZeroOnly = RankZeroOnly(rank_from_environment() or 0)
 
 
 def rank_zero_info(message: object, *args: object, **kwargs: Any) -> None:

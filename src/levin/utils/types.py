@@ -15,7 +15,7 @@ EVALUATE_OUTPUT = list[Mapping[str, float]]
 TRAIN_DATALOADERS = Any
 EVAL_DATALOADERS = Any
 
-LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
+LRSchedulerTypeTuple: tuple[type[LRScheduler], type[ReduceLROnPlateau]] = (LRScheduler, ReduceLROnPlateau)
 LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
 LRSchedulerType = type[LRScheduler] | type[ReduceLROnPlateau]
 

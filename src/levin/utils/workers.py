@@ -1,4 +1,4 @@
-"""Work in several processes: how many there is room for, what can be sent to them, whether they share files."""
+"""Several processes: how many there is room for, what can be sent to them, whether they share files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def is_shared_filesystem(strategy: Strategy, path: PathLike | None = None, timeo
         path: A folder; by default the current one.
         timeout: How many seconds to wait for the file to be seen: network file systems take a while.
     """
-    if getattr(strategy, "world_size", 1) == 1 or (path is not None and not is_local(path)):
+    if strategy.world_size == 1 or (path is not None and not is_local(path)):
         return True
     folder = os.getcwd() if path is None else local_path(path)
     name = strategy.broadcast(f".levin-{uuid.uuid4().hex}")

@@ -38,7 +38,7 @@ class BatchProgressBar(ProgressBar):
         clock: Gives seconds; tests may set another one.
     """
 
-    clock = staticmethod(time.monotonic)
+    clock: Callable[[], float] = staticmethod(time.monotonic)
 
     # so long a bar may stand still between two multiples of the refresh rate
     _patience_s = math.inf
