@@ -45,12 +45,12 @@ def without_epoch_of_sanity_check(calls):
 
 
 def without_openings(calls):
-    """Leave out when the training data is opened: after a reload, and in a second fit, Lightning does it twice."""
+    """Leave out when training data is opened: after a reload, and in a second fit, Lightning does it twice."""
     return [call for call in calls if call != "data.train.iter"]
 
 
 def without_modes_of_exceptions(calls):
-    """Leave out whether the module is in evaluation mode once an exception is on its way: levin puts it back."""
+    """Leave out the mode of the module once an exception is on its way: levin gives the old one back."""
     return [call.rsplit(" ", 1)[0] if "on_exception" in call else call for call in calls]
 
 

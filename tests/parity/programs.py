@@ -200,7 +200,7 @@ def loader(rows: int = 40, *, shuffle: bool = True, seed: int = 3, **arguments: 
 
 
 def with_own_draws(rows: int = 40, **arguments: Any) -> DataLoader:
-    """Return a loader that draws nothing from torch's generator: Lightning opens some loaders twice, levin once."""
+    """Return a loader that draws nothing from torch's generator: Lightning opens some twice, levin once."""
     return loader(rows, shuffle=False, generator=torch.Generator(), **arguments)
 
 

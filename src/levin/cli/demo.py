@@ -28,11 +28,17 @@ from levin.utils.imports import require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch.utils.data import Subset
+
 Batch = tuple[Tensor, ...]  # images of shape (batch, 1, 8, 8) in 0..1, labels of shape (batch,) in 0..9
 
 
 class Digits(L.LightningDataModule):
     """The digits, split at random into 60 % to train on, 20 % to validate and 20 % to test with."""
+
+    train_set: Subset[Batch]
+    val_set: Subset[Batch]
+    test_set: Subset[Batch]
 
     def __init__(self, batch_size: int = 32, split_seed: int = 0) -> None:
         super().__init__()
@@ -69,7 +75,7 @@ class DigitsClassifier(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.learning_rate = learning_rate
-        self.layers = nn.Sequential(
+        self.layers: nn.Sequential = nn.Sequential(
             nn.Conv2d(1, 32, kernel_size=3, padding=1),
             nn.ReLU(),
             nn.Conv2d(32, 64, kernel_size=3, padding=1),

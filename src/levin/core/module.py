@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from levin.core.callback import Callback
-    from levin.core.optimizers import LightningOptimizer
+    from levin.core.optimizers import OneOrSeveral
     from levin.loggers.base import Logger
     from levin.trainer.trainer import Trainer
     from levin.utils.types import STEP_OUTPUT
@@ -391,19 +391,18 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
 
     # ------------------------------------------------------------------ optimizers
 
-    def optimizers(
-        self, use_pl_optimizer: bool = True
-    ) -> Optimizer | LightningOptimizer | list[Optimizer] | list[LightningOptimizer]:
+    def optimizers(self, use_pl_optimizer: bool = True) -> OneOrSeveral:
         """The optimizers of this run: the one there is, or a list of several.
 
         Args:
             use_pl_optimizer: Whether they are wrapped, so that precision, hooks and counters take part in
                 `step`.
         """
-        found: list[Any] = self.trainer.wrapped_optimizers if use_pl_optimizer else self.trainer.optimizers
-        return found[0] if len(found) == 1 else found
+        found: Any = self.trainer.wrapped_optimizers if use_pl_optimizer else self.trainer.optimizers
+        one_or_several: OneOrSeveral = found[0] if len(found) == 1 else found
+        return one_or_several
 
-    def lr_schedulers(self) -> Any | list[Any] | None:
+    def lr_schedulers(self) -> Any:
         """The schedulers of this run: None, the one there is, or a list."""
         found = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         return None if not found else found[0] if len(found) == 1 else found
@@ -456,7 +455,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             trainer.strategy.clip_gradients(parameters, value, algorithm)
 
-    def toggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
+    def toggle_optimizer(self, optimizer: Optimizer) -> None:
         """Switch gradients off for parameters that only other optimizers have; see `untoggle_optimizer`."""
         mine = {p for group in optimizer.param_groups for p in group["params"]}
         others = {
@@ -466,13 +465,13 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         for parameter in others:
             parameter.requires_grad = False
 
-    def untoggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
+    def untoggle_optimizer(self, optimizer: Optimizer) -> None:
         """Give the other optimizers' parameters back what `toggle_optimizer` took."""
         for parameter, required in self.__dict__.pop("_toggled", {}).items():
             parameter.requires_grad = required
 
     @contextmanager
-    def toggled_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> Iterator[None]:
+    def toggled_optimizer(self, optimizer: Optimizer) -> Iterator[None]:
         """`toggle_optimizer` at the beginning, `untoggle_optimizer` at the end."""
         self.toggle_optimizer(optimizer)
         try:

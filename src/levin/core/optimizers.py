@@ -285,7 +285,13 @@ class SchedulerSet:
         return True
 
 
-class LightningOptimizer:
+if TYPE_CHECKING:
+    _AnOptimizer = Optimizer
+else:
+    _AnOptimizer = object  # what it really inherits is the class of the optimizer that it wraps
+
+
+class LightningOptimizer(_AnOptimizer):
     """An optimizer as a module sees it: `step` goes through strategy and precision, all else is its own.
 
     It is an instance of the optimizer's class, too, so that schedulers and type checks take it for what it
@@ -309,11 +315,12 @@ class LightningOptimizer:
         self.before_step: Callable[[Optimizer], None] | None = None
         self.after_step: Callable[[], None] | None = None
 
-    # what torch's methods work on is the wrapped optimizer's, as it is now: loading a checkpoint replaces
-    # these
-    param_groups = property(lambda self: self._optimizer.param_groups)
-    state = property(lambda self: self._optimizer.state)
-    defaults = property(lambda self: self._optimizer.defaults)
+    if not TYPE_CHECKING:  # to a type checker they are an optimizer's
+        # what torch's methods work on is the wrapped optimizer's, as it is now: loading a checkpoint replaces
+        # these
+        param_groups = property(lambda self: self._optimizer.param_groups)
+        state = property(lambda self: self._optimizer.state)
+        defaults = property(lambda self: self._optimizer.defaults)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -384,3 +391,9 @@ class LightningOptimizer:
         """
         with self._strategy.block_backward_sync(enabled=not sync_grad), self._module.toggled_optimizer(self):
             yield
+
+
+if TYPE_CHECKING:
+
+    class OneOrSeveral(LightningOptimizer, list[LightningOptimizer]):
+        """What a module's `optimizers` gives: no type can say whether it is an optimizer or a list of them."""

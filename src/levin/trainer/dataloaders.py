@@ -217,13 +217,16 @@ _KEPT = (
 
 def with_sampler(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
     """The same loader with another sampler; the dataset is the same object."""
-    settings = {name: getattr(loader, name) for name in ("batch_size", "drop_last", *_KEPT)}
-    return DataLoader(sampler=sampler, **settings)
+    return DataLoader(sampler=sampler, **_settings(loader, "batch_size", "drop_last", *_KEPT))
 
 
 def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Any) -> DataLoader[Any]:
     """The same loader with another sampler of batches; the dataset is the same object."""
-    return DataLoader(batch_sampler=batch_sampler, **{name: getattr(loader, name) for name in _KEPT})
+    return DataLoader(batch_sampler=batch_sampler, **_settings(loader, *_KEPT))
+
+
+def _settings(loader: DataLoader[Any], *names: str) -> dict[str, Any]:
+    return {name: getattr(loader, name) for name in names if hasattr(loader, name)}
 
 
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from levin.core.metrics import Metrics
+    from levin.core.optimizers import LightningOptimizer
+    from levin.precision.base import Precision
+    from levin.strategies.base import Strategy
+    from levin.trainer.dispatch import HookTable
+    from levin.trainer.progress import Progress
     from levin.trainer.states import Run
 
 
@@ -47,22 +53,26 @@ class AutomaticStep:
 
     def __init__(self, run: Run) -> None:
         module, strategy = run.module, run.strategy
-        self.hooks, self.metrics, self.progress = run.hooks, run.metrics, run.progress
-        self.strategy, self.precision = strategy, strategy.precision
-        self.optimizer = strategy.optimizers[0]
-        self.accumulate = 1 if strategy.accumulates_itself else run.updates.accumulate_grad_batches
-        self.training_step = bind_step(run, "training_step")
-        self.custom_step = _override(run, "optimizer_step")
-        self.wrapped = run.wrapped_optimizers[0]
+        self.hooks: HookTable = run.hooks
+        self.metrics: Metrics = run.metrics
+        self.progress: Progress = run.progress
+        self.strategy: Strategy = strategy
+        self.precision: Precision = strategy.precision
+        self.optimizer: Optimizer = strategy.optimizers[0]
+        self.accumulate: int = 1 if strategy.accumulates_itself else run.updates.accumulate_grad_batches
+        self.training_step: Callable[..., Any] = bind_step(run, "training_step")
+        self.custom_step: Callable[..., Any] | None = _override(run, "optimizer_step")
+        self.wrapped: LightningOptimizer = run.wrapped_optimizers[0]
         # what comes before a step belongs to the call of `optimizer.step`, wherever that is made
         self.wrapped.before_step = self._prepare_step
-        self.backward = _backward(run)
-        self.has_own_backward = overrides(module, "backward", LightningModule)
-        self.zero_grad = self._zero_grad(run)
-        self.clip = _clipping(run)
+        self.backward: Callable[..., None] = _backward(run)
+        self.has_own_backward: bool = overrides(module, "backward", LightningModule)
+        self.zero_grad: Callable[[], None] = self._zero_grad(run)
+        self.clip: Callable[[Optimizer], None] | None = _clipping(run)
         self.batch: Any = None
-        self.batch_idx = 0
-        self.stepped = self.is_evaluated = False
+        self.batch_idx: int = 0
+        self.stepped: bool = False
+        self.is_evaluated: bool = False
         self.output: Any = None
         self.loss: Tensor | None = None
 
@@ -149,9 +159,11 @@ class ManualStep:
     stepped = True  # loggers count batches, whatever the optimizers do
 
     def __init__(self, run: Run) -> None:
-        self.hooks, self.metrics, self.progress = run.hooks, run.metrics, run.progress
-        self.precision = run.strategy.precision
-        self.training_step = bind_step(run, "training_step")
+        self.hooks: HookTable = run.hooks
+        self.metrics: Metrics = run.metrics
+        self.progress: Progress = run.progress
+        self.precision: Precision = run.strategy.precision
+        self.training_step: Callable[..., Any] = bind_step(run, "training_step")
         for optimizer in run.wrapped_optimizers:
             optimizer.before_step, optimizer.after_step = self._before_step, self._after_step
 

@@ -214,7 +214,9 @@ class Trainer(TrainerView):
             progress=Progress(),
             loggers=gather_loggers(logger, self.default_root_dir, dev_run=bool(fast_dev_run)),
         )
-        self.fit_loop = FitLoop(self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again)
+        self.fit_loop: FitLoop = FitLoop(
+            self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again
+        )
         self.validate_loop: EvaluationLoop = EvaluationLoop(self.run, RunningStage.VALIDATING)
         self.test_loop: EvaluationLoop = EvaluationLoop(self.run, RunningStage.TESTING)
         self.predict_loop: PredictionLoop = PredictionLoop(self.run)

@@ -147,12 +147,13 @@ class Throughput:
             flops: Floating-point operations since the update before: see `measure_flops`.
 
         Raises:
-            ValueError: Something has not grown, or there are fewer items than samples. Nothing is noted then.
+            ValueError: Something has not grown, or there are fewer samples than batches, or fewer items than
+                samples. Nothing is noted then.
         """
+        if samples < batches:
+            raise ValueError(f"samples={samples} is less than batches={batches}: no batch is empty.")
         if lengths is not None and lengths < samples:
-            raise ValueError(
-                f"lengths={lengths} is less than samples={samples}: a sample has at least one item."
-            )
+            raise ValueError(f"lengths={lengths} is less than samples={samples}: no sample is empty.")
         point = _Point(time, batches, samples, lengths, flops)
         if self._points:
             last = self._points[-1]

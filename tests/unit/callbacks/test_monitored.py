@@ -13,7 +13,7 @@ import torch
 from levin.callbacks.monitored import agreed_value, not_logged
 
 PRELUDE = """
-import json, sys, torch, torch.distributed as dist
+import json, os, sys, torch, torch.distributed as dist
 import levin as L
 from levin.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from levin.callbacks.monitored import agreed_value
@@ -106,8 +106,9 @@ stopping = EarlyStopping("score", patience=2)
 trainer = fit([[1.0, 0.9, 0.8, 0.7, 0.6], [1.0, 2.0, 3.0, 4.0, 5.0]], stopping)
 result["stopped"] = [trainer.current_epoch, float(stopping.best_score), stopping.stopped_epoch]
 
-print(json.dumps(result))
+print(json.dumps(result), flush=True)
 dist.destroy_process_group()
+os._exit(0)  # gloo's threads may outlive the group, and abort an interpreter that tears down under them
 """
 
 
@@ -119,7 +120,8 @@ def ranks(tmp_path_factory):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen([*command, str(rank), str(folder)], env=environment, **pipes) for rank in range(2)
+        subprocess.Popen([*command, str(rank), str(folder)], cwd=folder, env=environment, **pipes)
+        for rank in range(2)
     ]
     results = []
     for process in processes:

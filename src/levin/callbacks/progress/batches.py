@@ -12,6 +12,8 @@ from levin.callbacks.progress.base import Metrics, ProgressBar
 from levin.callbacks.progress.lines import PlainLines, Position
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from levin.core.module import LightningModule
     from levin.trainer.trainer import Trainer
     from levin.utils.types import STEP_OUTPUT

@@ -95,7 +95,8 @@ class PlainLines:
         self._clock = clock
         self._write = write
         self._meters: list[Meter] = []
-        self._began = self._milestone_at = self.due_at = 0.0
+        self._began = self._milestone_at = 0.0
+        self.due_at: float = 0.0
         self._written = 0
         self._last: tuple[str, str] = ("", "")
 
