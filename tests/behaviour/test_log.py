@@ -91,7 +91,7 @@ def floats(metrics):
     return {name: value.item() for name, value in metrics.items()}
 
 
-# ------------------------------------------------------------------------------- where it may be called
+# ------------------------------------------------------------ where it may be called
 
 EACH_STEP = [
     "training_step", "on_train_batch_start", "on_train_batch_end", "on_before_backward", "backward",
@@ -266,7 +266,7 @@ def test_a_barebones_run_warns_and_logs_nothing(tmp_path):
     assert trainer.callback_metrics == {}
 
 
-# ------------------------------------------------------------------------------- names
+# ------------------------------------------------------------ names
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_the_loaders_number_may_be_written_only_where_levin_does_not_add_it(fit)
     assert "x/dataloader_idx_0" in fit(model).callback_metrics
 
 
-# ------------------------------------------------------------------------------- weights
+# ------------------------------------------------------------ weights
 
 
 def test_the_mean_of_an_epoch_weighs_each_batch_by_its_size(fit):
@@ -398,7 +398,7 @@ def test_what_is_logged_once_an_epoch_does_not_look_at_a_batch(fit, batch):
     assert floats(trainer.callback_metrics) == dict.fromkeys(hooks, 1.0)
 
 
-# ------------------------------------------------------------------------------- reductions
+# ------------------------------------------------------------ reductions
 
 VALUES = [4.0, -1.0, 2.5]
 REDUCTIONS = [
@@ -443,7 +443,7 @@ def test_what_is_for_several_processes_changes_nothing_in_one(fit):
     assert values == dict.fromkeys(("x0", "x1", "x2"), pytest.approx(3.5))
 
 
-# ------------------------------------------------------------------------------- values
+# ------------------------------------------------------------ values
 
 NUMBERS = {
     "int": int,
@@ -534,7 +534,7 @@ def test_several_values_are_logged_by_one_call(fit):
     assert fit(model).progress_bar_metrics == {"a": 1.0, "b": 2.0}
 
 
-# ------------------------------------------------------------------------------- one name, many calls
+# ------------------------------------------------------------ one name, many calls
 
 
 def test_a_name_logged_twice_in_a_batch_keeps_the_last_and_counts_both(fit):
@@ -583,7 +583,7 @@ def test_each_epoch_begins_with_nothing(fit):
     assert [value for _, value in fit(model, max_epochs=3).logger.of("x")] == [1.0, 2.0, 3.0]
 
 
-# ------------------------------------------------------------------------------- metric objects
+# ------------------------------------------------------------ metric objects
 
 
 def accuracy():
@@ -726,7 +726,7 @@ def test_a_metric_of_several_values_is_refused(fit, options):
         fit(line(log, {"all": torchmetrics.CatMetric()}))
 
 
-# ------------------------------------------------------------------------------- who gets to see it
+# ------------------------------------------------------------ who gets to see it
 
 
 KINDS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
@@ -842,7 +842,7 @@ def test_a_second_run_begins_with_nothing(fit):
     assert floats(trainer.callback_metrics) == floats(trainer.logged_metrics) == {"v": 2.0}
 
 
-# ------------------------------------------------------------------------------- results of an evaluation
+# ------------------------------------------------------------ results of an evaluation
 
 
 def evaluated():
@@ -884,7 +884,7 @@ def test_results_do_not_depend_on_a_logger(quiet):
     assert set(results) == {"mean", "both_epoch", "end"}
 
 
-# ------------------------------------------------------------------------------- the x axis
+# ------------------------------------------------------------ the x axis
 
 
 def logs_batch(self, batch, batch_idx):

@@ -396,4 +396,4 @@ class LightningOptimizer(_AnOptimizer):
 if TYPE_CHECKING:
 
     class OneOrSeveral(LightningOptimizer, list[LightningOptimizer]):
-        """What a module's `optimizers` gives: no type can say whether it is an optimizer or a list of them."""
+        """What a module's `optimizers` gives: no type can say whether it is one or a list of them."""

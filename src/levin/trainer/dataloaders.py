@@ -235,8 +235,7 @@ def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
         if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler):
             rank_zero_warn(
                 f"The {kind} dataloader shuffles. The order does not matter to metrics, and makes results "
-                "harder to compare: "
-                "shuffle=False is usual.",
+                "harder to compare: shuffle=False is usual.",
                 category=PossibleUserWarning,
             )
 

@@ -8,7 +8,15 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from levin.data.fetch import Fetcher
-from levin.trainer.dataloaders import batch_mover, count_batches, flatten, set_epoch, warn_if_shuffled
+from levin.trainer.dataloaders import (
+    batch_mover,
+    count_batches,
+    flatten,
+    set_epoch,
+    warn_if_shuffled,
+    with_batch_sampler,
+    without_dropping,
+)
 from levin.trainer.evaluate import check_arguments, modes_kept, restore_modes
 from levin.trainer.step import bind_step
 from levin.utils.errors import MisconfigurationException
@@ -64,7 +72,7 @@ class PredictionLoop:
             return
         self.loaders = self.source.load("predict")
         _check_mode(self.loaders)
-        self._flat = flatten(self.loaders)
+        self._flat = [without_dropping(loader) for loader in flatten(self.loaders)]
         warn_if_shuffled("predict", self._flat)
         self.max_batches = count_batches("predict", self._flat, limit)
         check_arguments(self._run.module.predict_step, len(self._flat))
@@ -127,7 +135,8 @@ class PredictionLoop:
     def _fetcher(self, index: int) -> Fetcher:
         loader, move = self._flat[index], batch_mover(self._run)
         if self.keeps_indices and _has_indices(loader):
-            loader = self._flat[index] = _remembering(loader)
+            loader = with_batch_sampler(loader, _RememberingSampler(loader.batch_sampler))
+            self._flat[index] = loader
         read = self._run.profiler.wrap("[PredictionLoop].predict_next", next)
         return Fetcher(loader, self.max_batches[index], lambda batch: move(batch, index), read=read)
 
@@ -175,13 +184,3 @@ class _RememberingSampler(BatchSampler):
 
     def __len__(self) -> int:
         return len(self.inner)
-
-
-def _remembering(loader: DataLoader[Any]) -> DataLoader[Any]:
-    kept = (
-        "dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn",
-        "multiprocessing_context", "generator",
-        "prefetch_factor", "persistent_workers", "pin_memory_device",
-    )  # fmt: skip
-    settings = {name: getattr(loader, name) for name in kept if hasattr(loader, name)}
-    return DataLoader(batch_sampler=_RememberingSampler(loader.batch_sampler), **settings)
