@@ -131,8 +131,8 @@ def _named_accelerator(accelerator: str) -> Accelerator:
     known = sorted(AcceleratorRegistry.available())
     if word not in known:
         raise ValueError(
-            f"accelerator={accelerator!r} is not known.{_meant(word, [*known, 'gpu', 'auto'])} "
-            f"Known: 'auto', 'gpu', {', '.join(map(repr, known))}."
+            f"accelerator={accelerator!r} is not known.{_meant(word, [*known, 'gpu', 'auto'])} Known: "
+            f"'auto', 'gpu', {', '.join(map(repr, known))}."
         )
     if not _is_available(word):
         raise MisconfigurationException(
@@ -165,8 +165,7 @@ def parse_devices(
     if len(found) > 1 or num_nodes > 1:
         raise MisconfigurationException(
             f"devices={devices!r}, num_nodes={num_nodes} asks for {len(found) * num_nodes} processes, and "
-            "this version of levin runs one. "
-            "Use devices=1, num_nodes=1."
+            "this version of levin runs one. Use devices=1, num_nodes=1."
         )
     return found
 

@@ -76,7 +76,7 @@ def to_uncompiled(model: nn.Module) -> LightningModule:
         return module  # type: ignore[return-value]
     if "dynamo_ctx" not in vars(model):
         raise ValueError(
-            f"`to_uncompiled` takes what `torch.compile(module)` or `from_compiled` returned. This "
+            "`to_uncompiled` takes what `torch.compile(module)` or `from_compiled` returned. This "
             f"{type(model).__name__} is not compiled."
         )
     del vars(model)["dynamo_ctx"], vars(model)["forward"]

@@ -174,8 +174,8 @@ class HyperparametersMixin:
         arguments = ", ".join(f"{name}=..." for name in new)
         rank_zero_warn(
             f"Checkpoints of {type(self).__name__} leave out {listed}: only plain values and tensors can be "
-            f"loaded safely. To load one, write `load_from_checkpoint(path, {arguments})`; to be rid of this "
-            f"warning, `save_hyperparameters(ignore={new})`."
+            f"loaded safely. To load one, write `load_from_checkpoint(path, {arguments})`; to be rid of "
+            f"this warning, `save_hyperparameters(ignore={new})`."
         )
 
 
@@ -280,8 +280,8 @@ def _entries_of(obj: Any) -> Any:
         return dict(obj)
     hint = " Pass `vars(...)` of it." if dataclasses.is_dataclass(obj) else ""
     raise ValueError(
-        "save_hyperparameters takes names of arguments, or a dict or Namespace, but got "
-        f"{obj!r}, of type {_type_name(obj)}.{hint}"
+        f"save_hyperparameters takes names of arguments, or a dict or Namespace, but got {obj!r}, of type "
+        f"{_type_name(obj)}.{hint}"
     )
 
 
@@ -289,8 +289,8 @@ def _advise_against_modules(values: Mapping[str, Any], ignored: set[str]) -> Non
     names = [name for name, value in values.items() if isinstance(value, nn.Module) and name not in ignored]
     if names:
         rank_zero_warn(
-            f"The hyper-parameters {names} are `nn.Module`s. Their weights are in the checkpoint already, in "
-            f"the state dict: leave them out with `save_hyperparameters(ignore={names})`."
+            f"The hyper-parameters {names} are `nn.Module`s. Their weights are in the checkpoint already, "
+            f"in the state dict: leave them out with `save_hyperparameters(ignore={names})`."
         )
 
 

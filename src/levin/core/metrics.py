@@ -42,8 +42,7 @@ class Reduction(Enum):
             return _REDUCTIONS[word]
         raise MisconfigurationException(
             f"self.log(reduce_fx={fx!r}) is not possible. Use one of 'mean', 'sum', 'min', 'max' (or "
-            "torch.mean, torch.sum, "
-            "torch.min, torch.max); for anything else log a torchmetrics.Metric."
+            "torch.mean, torch.sum, torch.min, torch.max); for anything else log a torchmetrics.Metric."
         )
 
 
@@ -186,9 +185,9 @@ def _scalar(name: str, value: Any) -> Any:
     if isinstance(value, (int, float)):
         return value
     raise ValueError(
-        f"The metric logged as {name!r} computes {value!r}, which is no single number. Log a metric with one "
-        "value, or log each value "
-        "of `metric.compute()` under its own name and call `metric.reset()` yourself."
+        f"The metric logged as {name!r} computes {value!r}, which is no single number. Log a metric with "
+        "one value, or log each value of `metric.compute()` under its own name and call `metric.reset()` "
+        "yourself."
     )
 
 
@@ -267,14 +266,12 @@ class Metrics:
         if (self.scope, name, self.dataloader_idx) in self._entries:
             raise MisconfigurationException(
                 f"self.log({name!r}) was called twice in `{self.scope}` with different arguments. One name "
-                "has one meaning: give "
-                "both calls the same arguments, or log under two names."
+                "has one meaning: give both calls the same arguments, or log under two names."
             )
         if settings.add_dataloader_idx and "/dataloader_idx_" in name:
             raise MisconfigurationException(
                 f"self.log({name!r}): the suffix '/dataloader_idx_N' is added by levin where several "
-                "dataloaders are evaluated. "
-                "Leave it out, or pass add_dataloader_idx=False."
+                "dataloaders are evaluated. Leave it out, or pass add_dataloader_idx=False."
             )
         index = self.dataloader_idx if settings.add_dataloader_idx else None
         entry = Entry(name, options, settings, rule, index)
@@ -301,9 +298,8 @@ class Metrics:
         if rule is None:
             raise MisconfigurationException(
                 f"self.log({name!r}) can't be used in `{self.scope}`: there is no step or epoch that the "
-                "value could belong to. "
-                "Log in a `*_step`, `on_*_batch_*` or `on_*_epoch_*` hook, or write to `self.logger` "
-                "yourself."
+                "value could belong to. Log in a `*_step`, `on_*_batch_*` or `on_*_epoch_*` hook, or write "
+                "to `self.logger` yourself."
             )
         return rule
 
@@ -316,8 +312,8 @@ class Metrics:
         if not rule.is_free and (entry.on_step or not entry.on_epoch):
             raise MisconfigurationException(
                 f"self.log({name!r}, on_step={entry.on_step}, on_epoch={entry.on_epoch}) in `{self.scope}`: "
-                "this hook runs once "
-                "an epoch, so that only on_step=False, on_epoch=True (its default) has a meaning."
+                "this hook runs once an epoch, so that only on_step=False, on_epoch=True (its default) has "
+                "a meaning."
             )
 
     def _check_shared_name(self, name: str) -> None:
@@ -326,9 +322,8 @@ class Metrics:
             if (scope, other) == (self.scope, name) and index != self.dataloader_idx:
                 raise MisconfigurationException(
                     f"self.log({name!r}, add_dataloader_idx=False) was called twice with different "
-                    "arguments: for dataloader "
-                    f"{index} and for {self.dataloader_idx}. Log the name for one dataloader only, or let "
-                    "levin add the suffix."
+                    f"arguments: for dataloader {index} and for {self.dataloader_idx}. Log the name for one "
+                    "dataloader only, or let levin add the suffix."
                 )
 
     def _attach_metric(self, name: str, entry: Entry, metric: Any, attribute: str | None) -> None:
@@ -336,9 +331,8 @@ class Metrics:
         if attribute is None and not any(metric is module for module in known.values()):
             raise MisconfigurationException(
                 f"self.log({name!r}): the {type(metric).__name__} is not an attribute of your module, so "
-                "that it would be neither "
-                "moved to the device nor saved. Assign it in `__init__` (self.acc = ...), or pass "
-                "metric_attribute='acc'."
+                "that it would be neither moved to the device nor saved. Assign it in `__init__` (self.acc "
+                "= ...), or pass metric_attribute='acc'."
             )
         is_there = attribute is None or attribute in known or hasattr(self._module, attribute)
         if known and not is_there:
@@ -530,14 +524,13 @@ def batch_size_of(batch: Any) -> int:
     if not sizes:
         raise MisconfigurationException(
             f"The batch size can't be told from a batch of type {type(batch).__name__}: it holds no tensor. "
-            "Pass it: "
-            "self.log(..., batch_size=...)."
+            "Pass it: self.log(..., batch_size=...)."
         )
     if len(set(sizes)) > 1:
         rank_zero_warn(
             f"The batch holds tensors of different lengths {sorted(set(sizes))}, and {sizes[0]} (the first "
-            "one's) is taken as its size "
-            "to weight logged values with. If that is wrong, say it: self.log(..., batch_size=...)."
+            "one's) is taken as its size to weight logged values with. If that is wrong, say it: "
+            "self.log(..., batch_size=...)."
         )
     return sizes[0]
 

@@ -415,9 +415,8 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         """
         if self.automatic_optimization:
             raise MisconfigurationException(
-                "`manual_backward` belongs to manual optimization. Set `self.automatic_optimization = False` "
-                "in `__init__`, or just "
-                "return the loss."
+                "`manual_backward` belongs to manual optimization. Set `self.automatic_optimization = "
+                "False` in `__init__`, or just return the loss."
             )
         self.trainer.backward(loss, *args, **kwargs)
 

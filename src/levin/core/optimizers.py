@@ -63,11 +63,9 @@ def configure(module: LightningModule) -> tuple[list[Optimizer], list[LRSchedule
         _check_optimizer(optimizer)
     if module.automatic_optimization and len(optimizers) != 1:
         raise RuntimeError(
-            f"`configure_optimizers` returned {len(optimizers)} optimizers, and automatic optimization takes "
-            "one. Set "
-            "`self.automatic_optimization = False` and step each of them in `training_step`, or give one "
-            "optimizer several "
-            "parameter groups."
+            f"`configure_optimizers` returned {len(optimizers)} optimizers, and automatic optimization "
+            "takes one. Set `self.automatic_optimization = False` and step each of them in `training_step`, "
+            "or give one optimizer several parameter groups."
         )
     configs = [_parse_scheduler(scheduler, monitor, module) for scheduler in schedulers]
     for config in configs:
@@ -124,9 +122,8 @@ def _parse_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]
     unknown = set(returned) - {"optimizer", "lr_scheduler", "monitor"}
     if unknown:
         rank_zero_warn(
-            f"`configure_optimizers` returned a dict with unknown keys, which do nothing: {sorted(unknown)}. "
-            "Known are "
-            "'optimizer', 'lr_scheduler' and 'monitor'.",
+            "`configure_optimizers` returned a dict with unknown keys, which do nothing: "
+            f"{sorted(unknown)}. Known are 'optimizer', 'lr_scheduler' and 'monitor'.",
             category=RuntimeWarning,
         )
     scheduler = returned.get("lr_scheduler")
@@ -186,8 +183,8 @@ def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
     name = type(config.scheduler).__name__
     if not isinstance(config.scheduler, Stateful):
         raise TypeError(
-            f"{name} can't be a scheduler: it lacks `state_dict` or `load_state_dict`, so that no checkpoint "
-            "could hold it."
+            f"{name} can't be a scheduler: it lacks `state_dict` or `load_state_dict`, so that no "
+            "checkpoint could hold it."
         )
     if config.interval not in _INTERVALS:
         raise MisconfigurationException(
@@ -274,8 +271,8 @@ class SchedulerSet:
         if config.monitor is None or config.monitor not in metrics:
             message = (
                 f"{type(config.scheduler).__name__} follows {config.monitor!r}, which was not logged. There "
-                f"is: {sorted(metrics)}. "
-                f"Log it with self.log({config.monitor!r}, ...) by then, or choose another 'monitor'"
+                f"is: {sorted(metrics)}. Log it with self.log({config.monitor!r}, ...) by then, or choose "
+                "another 'monitor'"
             )
             if config.strict:
                 raise MisconfigurationException(f"{message}; 'strict': False lets the scheduler wait.")

@@ -106,8 +106,8 @@ def _read(path: PathLike | IO[bytes], map_location: Any, weights_only: bool | No
 
 def _refuse_instance(owner: type, name: str, *_: Any, **__: Any) -> None:
     raise TypeError(
-        f"`{name}` makes a new {owner.__name__} and can't be called on an instance. Call it on the class and "
-        f"keep what it returns: `model = {owner.__name__}.{name}(...)`."
+        f"`{name}` makes a new {owner.__name__} and can't be called on an instance. Call it on the class "
+        f"and keep what it returns: `model = {owner.__name__}.{name}(...)`."
     )
 
 
@@ -145,8 +145,8 @@ def _build(
         return cls(**{str(holder): content, **own})
     if others and not takes_all:
         rank_zero_warn(
-            f"Not used, as `{cls.__name__}.__init__` has no such argument: {', '.join(others)}. "
-            f"It has: {', '.join(names) or 'none'}."
+            f"Not used, as `{cls.__name__}.__init__` has no such argument: {', '.join(others)}. It has: "
+            f"{', '.join(names) or 'none'}."
         )
     arguments = {name: value for name, value in values.items() if name not in BUILD_KEYS} | kwargs
     return cls(**{name: value for name, value in arguments.items() if takes_all or name in names})
@@ -168,8 +168,8 @@ def _strictness(module: LightningModule, strict: bool | None) -> bool:
         return module.strict_loading
     if strict and not module.strict_loading:
         raise ValueError(
-            f"strict=True contradicts `{type(module).__name__}.strict_loading`, which is False. Leave one of "
-            "them out."
+            f"strict=True contradicts `{type(module).__name__}.strict_loading`, which is False. Leave one "
+            "of them out."
         )
     return strict
 

@@ -119,8 +119,9 @@ class Intervals:
         interval = given["val_check_interval"]
         if given["check_val_every_n_epoch"] is None and isinstance(interval, float):
             raise MisconfigurationException(
-                f"`val_check_interval={interval}` is a share of an epoch, and `check_val_every_n_epoch=None` "
-                "counts batches over epochs. Give the interval as a number of batches."
+                f"`val_check_interval={interval}` is a share of an epoch, and "
+                "`check_val_every_n_epoch=None` counts batches over epochs. Give the interval as a number "
+                "of batches."
             )
         known = {
             name: value
@@ -349,13 +350,11 @@ def check_barebones(barebones: bool, **given: Any) -> None:
     if asked:
         raise ValueError(
             "`Trainer(barebones=True)` leaves out everything that costs time, and "
-            f"{asked[0]}={given[asked[0]]!r} was given. Leave one "
-            "of the two out."
+            f"{asked[0]}={given[asked[0]]!r} was given. Leave one of the two out."
         )
     rank_zero_info(
         "`Trainer(barebones=True)`: checkpoints, loggers, progress bar, model summary, sanity check, "
-        "profiler and `self.log` are off. "
-        "Use it to measure the loop itself."
+        "profiler and `self.log` are off. Use it to measure the loop itself."
     )
 
 
@@ -367,9 +366,8 @@ def without_extras(intervals: Intervals) -> Intervals:
 def for_dev_run(batches: int, limits: Limits, intervals: Intervals) -> tuple[Limits, Intervals]:
     """The limits of a `fast_dev_run`: a few batches of everything, once."""
     rank_zero_info(
-        f"Running in `fast_dev_run` mode: will run the requested loop using {batches} batch(es). Logging and "
-        "checkpointing is "
-        "suppressed."
+        f"Running in `fast_dev_run` mode: will run the requested loop using {batches} batch(es). Logging "
+        "and checkpointing is suppressed."
     )
     limits = replace(
         limits, max_epochs=1, max_steps=batches, limit_train_batches=batches, limit_val_batches=batches,
@@ -418,8 +416,8 @@ def _parse_share(name: str, value: Any, *, at_least: int = 0) -> int | float:
         if share > 1 and share.is_integer():
             return int(share)
     raise MisconfigurationException(
-        f"`{name}` is {value!r}. Give a number of batches (a whole number from {at_least}) or a "
-        "share of them (a float from 0.0 to 1.0)."
+        f"`{name}` is {value!r}. Give a number of batches (a whole number from {at_least}) or a share of "
+        "them (a float from 0.0 to 1.0)."
     )
 
 

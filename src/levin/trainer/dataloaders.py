@@ -87,9 +87,8 @@ def check_iterable(loaders: Any, origin: str) -> None:
     for loader in flatten(loaders):
         if not isinstance(loader, Iterable) or isinstance(loader, (str, bytes)):
             raise TypeError(
-                f"An invalid dataloader {origin}: {loader!r}. A loader is anything that can be iterated over "
-                "(as a "
-                "torch.utils.data.DataLoader), or a list, tuple or dict of such."
+                f"An invalid dataloader {origin}: {loader!r}. A loader is anything that can be iterated "
+                "over (as a torch.utils.data.DataLoader), or a list, tuple or dict of such."
             )
 
 
@@ -133,8 +132,7 @@ def together(loaders: Any) -> Any:
         if loaders.mode == "sequential":
             raise ValueError(
                 "`CombinedLoader(mode='sequential')` can't be trained on: each step needs a batch of each "
-                "loader. Use 'max_size_cycle', "
-                "'min_size' or 'max_size'."
+                "loader. Use 'max_size_cycle', 'min_size' or 'max_size'."
             )
         return _Together(loaders)
     if isinstance(loaders, (Mapping, list, tuple)):

@@ -269,8 +269,8 @@ def check_arguments(step: Callable[..., Any], num_loaders: int) -> None:
         )
     if num_loaders == 1 and requires(step, "dataloader_idx"):
         raise RuntimeError(
-            f"`{name}` requires `dataloader_idx`, and there is only one dataloader. Give it a default: "
-            f"`def {name}(self, batch, batch_idx, dataloader_idx=0)`."
+            f"`{name}` requires `dataloader_idx`, and there is only one dataloader. Give it a default: `def "
+            f"{name}(self, batch, batch_idx, dataloader_idx=0)`."
         )
 
 

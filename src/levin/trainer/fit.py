@@ -236,8 +236,8 @@ class FitLoop:
         length = length_of(self._loader)
         if length == 0:
             rank_zero_warn(
-                "The training dataloader has no batches (its total length is zero): is the dataset empty, or "
-                "smaller than a batch?"
+                "The training dataloader has no batches (its total length is zero): is the dataset empty, "
+                "or smaller than a batch?"
             )
         self.max_batches = batches_to_run("train", length, run.limits.limit_train_batches)
         self.val_check_batch = self._check_interval()
@@ -245,9 +245,8 @@ class FitLoop:
         if is_logged and is_first and 0 < self.max_batches < run.intervals.log_every_n_steps:
             rank_zero_warn(
                 f"An epoch has {self.max_batches} training batches, and "
-                f"log_every_n_steps={run.intervals.log_every_n_steps}: "
-                "metrics of single steps will be logged less than once an epoch. Set a lower "
-                "log_every_n_steps to see more.",
+                f"log_every_n_steps={run.intervals.log_every_n_steps}: metrics of single steps will be "
+                "logged less than once an epoch. Set a lower log_every_n_steps to see more.",
                 category=PossibleUserWarning,
             )
         self._batches = None
@@ -319,8 +318,8 @@ class FitLoop:
             if interval > self.max_batches and every is not None:
                 raise ValueError(
                     f"`val_check_interval={interval}` is more than the {self.max_batches} training batches "
-                    "of an epoch: there would be no "
-                    "validation. Lower it, or set check_val_every_n_epoch=None to count batches over epochs."
+                    "of an epoch: there would be no validation. Lower it, or set "
+                    "check_val_every_n_epoch=None to count batches over epochs."
                 )
             return interval
         if self.max_batches == math.inf:
@@ -328,8 +327,7 @@ class FitLoop:
                 return math.inf
             raise MisconfigurationException(
                 f"`val_check_interval={interval}` is a share of an epoch, and the training data has no "
-                "length. Give 1.0, a number of "
-                "batches or a time."
+                "length. Give 1.0, a number of batches or a time."
             )
         return max(1, int(self.max_batches * interval))
 

@@ -134,8 +134,7 @@ def check_state_keys(callbacks: Sequence[Callback]) -> None:
         if count > 1:
             raise RuntimeError(
                 f"There are {count} callbacks with the state key {key!r}: a checkpoint could keep the state "
-                "of one only. Remove one, or give "
-                "them different arguments (or override `state_key`)."
+                "of one only. Remove one, or give them different arguments (or override `state_key`)."
             )
 
 

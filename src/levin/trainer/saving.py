@@ -200,8 +200,8 @@ def resolve_path(
             return None
         rank_zero_warn(
             f"`trainer.{fn}()` was called without a model, so that the best checkpoint of the last fit is "
-            "used. To use the weights as they "
-            f"are pass the model: `trainer.{fn}(model)`; to be explicit pass ckpt_path='best'."
+            f"used. To use the weights as they are pass the model: `trainer.{fn}(model)`; to be explicit "
+            "pass ckpt_path='best'."
         )
         path = "best"
     if path == "best":

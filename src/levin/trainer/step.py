@@ -296,8 +296,7 @@ def _loss_of(output: Any) -> Tensor | None:
     )
     raise MisconfigurationException(
         f"`training_step` returned {given}. In automatic optimization return the loss (a tensor), a dict "
-        "with the key 'loss', or None "
-        "to skip the batch."
+        "with the key 'loss', or None to skip the batch."
     )
 
 
@@ -319,6 +318,6 @@ def _refuse_loss(loss: Tensor) -> None:
         )
     raise RuntimeError(
         "The loss is not attached to a graph (requires_grad is False), so that there are no gradients to "
-        "compute. Usual causes: "
-        "`.detach()`, `.item()` or `torch.no_grad()` on the way to it, or all parameters frozen."
+        "compute. Usual causes: `.detach()`, `.item()` or `torch.no_grad()` on the way to it, or all "
+        "parameters frozen."
     )

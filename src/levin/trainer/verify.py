@@ -140,8 +140,8 @@ def _verify_arguments(module: LightningModule) -> None:
         if "optimizer_idx" in inspect.signature(getattr(module, name)).parameters:
             raise RuntimeError(
                 f"`{type(module).__name__}.{name}` takes `optimizer_idx`, which is gone. For several "
-                "optimizers set "
-                "`self.automatic_optimization = False` and use `self.optimizers()` in `training_step`."
+                "optimizers set `self.automatic_optimization = False` and use `self.optimizers()` in "
+                "`training_step`."
             )
 
 
@@ -156,8 +156,7 @@ def _verify_manual(run: Run) -> None:
     if updates.accumulate_grad_batches != 1:
         raise MisconfigurationException(
             f"`accumulate_grad_batches={updates.accumulate_grad_batches}` can't be applied in manual "
-            "optimization. Step every so many "
-            "batches in `training_step`, and leave the Trainer's out."
+            "optimization. Step every so many batches in `training_step`, and leave the Trainer's out."
         )
 
 

@@ -275,8 +275,7 @@ class TrainerView:
         if any(len(getattr(callback, "scheduling", ())) > 1 for callback in self.callbacks):
             raise MisconfigurationException(
                 "The number of steps can't be told while a `GradientAccumulationScheduler` changes the "
-                "accumulation. Give your scheduler "
-                "the number of steps yourself."
+                "accumulation. Give your scheduler the number of steps yourself."
             )
         max_epochs = 1000 if self.max_epochs is None else self.max_epochs
         if max_epochs == -1:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import levin as L
 from levin.core.export import from_compiled, to_uncompiled
 from levin.testing import BoringModel
 from levin.utils.errors import LevinDeprecationWarning, MisconfigurationException
-from levin.utils.imports import available
+from levin.utils.imports import available, require
 
 # other packages' own warnings: torch's exporters use what torch deprecates
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::FutureWarning:copyreg")
@@ -49,11 +50,20 @@ class Dropping(L.LightningModule):
 
 
 X = torch.arange(6.0).reshape(2, 3)
+Y = X * 10
 
 
 def in_evaluation(module: nn.Module, *args: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return module.layer(sum(args))
+
+
+def computed_by(program: Any, *args: torch.Tensor) -> torch.Tensor:
+    """What an ONNX model makes of its inputs, by the reference implementation."""
+    model = program.model_proto
+    names = [given.name for given in model.graph.input]
+    feeds = dict(zip(names, (x.numpy() for x in args), strict=True))
+    return torch.from_numpy(require("onnx.reference", extra="").ReferenceEvaluator(model).run(None, feeds)[0])
 
 
 def modes(module: nn.Module) -> list[bool]:
@@ -68,17 +78,17 @@ def test_onnx_is_the_forward_pass_in_eval_mode_and_the_modes_come_back():
     module = Dropping()
     before = modes(module)
     program = module.to_onnx(input_sample=X)
-    assert torch.allclose(program(X)[0], in_evaluation(module, X))
+    assert torch.allclose(computed_by(program, X), in_evaluation(module, X))
     assert modes(module) == before == [True, False, True]
     assert module.seen == ["before", ("transfer", "cpu"), "after"]
 
 
 @needs_onnx
-@pytest.mark.parametrize("example", [(X, X), [X, X], {"x": X, "y": X}], ids=["tuple", "list", "dict"])
+@pytest.mark.parametrize("example", [(X, Y), [X, Y], {"x": X, "y": Y}], ids=["tuple", "list", "dict"])
 def test_an_example_may_be_several_arguments(example):
     module = Dropping()
     program = module.to_onnx(input_sample=example)
-    assert torch.allclose(program(X, X)[0], in_evaluation(module, X, X))
+    assert torch.allclose(computed_by(program, X, Y), in_evaluation(module, X, Y))
 
 
 @needs_onnx
@@ -168,11 +178,11 @@ def test_each_layer_has_its_mode_again_after_torchscript():
 
 
 @pytest.mark.filterwarnings("ignore::levin.utils.errors.LevinDeprecationWarning")
-@pytest.mark.parametrize("example", [(X, X), {"x": X, "y": X}], ids=["tuple", "dict"])
+@pytest.mark.parametrize("example", [(X, Y), {"x": X, "y": Y}], ids=["tuple", "dict"])
 def test_several_arguments_can_be_traced(example):
     module = Dropping()
     script = module.to_torchscript(method="trace", example_inputs=example)
-    assert torch.equal(script(X, X), in_evaluation(module, X, X))
+    assert torch.equal(script(X, Y), in_evaluation(module, X, Y))
 
 
 @pytest.mark.filterwarnings(
@@ -228,7 +238,7 @@ def test_another_method_is_refused(method):
 def test_torch_export_takes_a_module_before_and_after_a_fit(tmp_path):
     module = BoringModel()
     x = torch.ones(2, 32)
-    torch.export.export(module.eval(), (x,))
+    torch.export.export(module, (x,))
     fit_one_step(module, tmp_path)
     program = torch.export.export(module.eval(), (x,))
     assert torch.allclose(program.module()(x), module(x))
@@ -351,9 +361,9 @@ def test_its_forward_pass_is_compiled_too():
 
 def test_uncompiled_it_is_as_before():
     backend, module = CountingBackend(), BoringModel()
-    before = dict(vars(module))
+    before = set(vars(module))
     assert to_uncompiled(from_compiled(torch.compile(module, backend=backend))) is module
-    assert vars(module) == before
+    assert set(vars(module)) == before
     module(torch.ones(1, 32))
     assert backend.graphs == 0
 
