@@ -610,7 +610,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the trainer: a module is copied and sent without its run."""
-        return {**self.__dict__, "_trainer": None}
+        return {**super().__getstate__(), "_trainer": None}  # type: ignore[no-untyped-call]  # torch's
 
 
 def _agree(name: Literal["gradient_clip_val", "gradient_clip_algorithm"], here: Any, trainers: Any) -> Any:
