@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from levin.trainer.trainer import Trainer
     from levin.utils.seed import seed_everything
 
+if TYPE_CHECKING:  # `levin.callbacks` and the others are there without an import of their own
+    from levin import accelerators as accelerators
+    from levin import callbacks as callbacks
+    from levin import checkpoint as checkpoint
+    from levin import core as core
+    from levin import data as data
+    from levin import loggers as loggers
+    from levin import precision as precision
+    from levin import profilers as profilers
+    from levin import strategies as strategies
+    from levin import testing as testing
+    from levin import trainer as trainer
+    from levin import utils as utils
+
 __all__ = [
     "Callback",
     "LightningDataModule",

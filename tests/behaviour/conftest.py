@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -70,19 +68,6 @@ class Noting(L.LightningModule):
     def noted(self, what):
         """Return the notes of one kind, without its name."""
         return [note.removeprefix(f"{what} ") for note in self.notes if note.startswith(what)]
-
-
-@pytest.fixture
-def said(caplog):
-    """Return a function that gives all that levin's logger was told until then, as one text."""
-    logger = logging.getLogger("levin")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    if not logger.propagate:  # else pytest's own handler, at the root, hears it already
-        logger.addHandler(caplog.handler)
-    yield lambda: caplog.text
-    logger.removeHandler(caplog.handler)
-    logger.setLevel(level)
 
 
 @pytest.fixture

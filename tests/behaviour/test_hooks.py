@@ -378,7 +378,6 @@ def test_where_both_override_a_transfer_hook_the_data_modules_is_used_and_it_is_
     assert who(notes) == [("Data", "on_before_batch_transfer")]
 
 
-@pytest.mark.xfail(reason="the owner is chosen for the three together, not for each", strict=True)
 def test_each_transfer_hook_is_the_data_modules_or_else_the_modules(quiet):
     notes = []
     data, module = noting(Data, notes, "data", TRANSFER[:1]), noting(Whole, notes, "module", TRANSFER[2:])

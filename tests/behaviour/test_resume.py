@@ -349,3 +349,22 @@ def test_what_loads_with_code_of_its_own_is_refused_when_it_is_saved(quiet, tmp_
     with pytest.raises(TypeError, match=r"checkpoint.mine.made is a object"):
         trainer.save_checkpoint(tmp_path / "x.ckpt")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("places", [("here", "memory"), ("memory", "here")])
+def test_the_newest_of_several_last_checkpoints_is_taken_wherever_they_are(
+    quiet, noting, batches, tmp_path, places
+):
+    def fit(epochs, **kwargs):
+        folders = {"here": str(tmp_path / "here"), "memory": f"memory://{tmp_path.name}"}
+        saving = [
+            ModelCheckpoint(folders[place], save_last=True, every_n_epochs=i + 1)
+            for i, place in enumerate(places)
+        ]
+        trainer = quiet(max_epochs=epochs, callbacks=saving, enable_checkpointing=True, limit_val_batches=0)
+        trainer.fit(noting, batches(1), **kwargs)
+
+    fit(3)  # the first place has a checkpoint of epoch 2, the second of epoch 1
+    noting.notes.clear()
+    fit(4, ckpt_path="last")
+    assert noting.noted("train") == ["3.0"]

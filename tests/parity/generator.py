@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -170,11 +171,13 @@ class Program:
         text: The script. `FRAMEWORK` and `ROOT`, a directory, are defined before it.
         reopens: Whether Lightning opens its loaders twice, where levin does so once.
         renumbers: Whether Lightning numbers rows of validation batches from 0 again.
+        links: Whether Lightning saves a second time, where levin links.
     """
 
     text: str
     reopens: bool = False
     renumbers: bool = False
+    links: bool = False
 
     def __repr__(self) -> str:
         return f"\n# ----- run it with one framework, then with the other\n{script(self)}# -----\n"
@@ -337,6 +340,11 @@ class Drawing:
         self.val_loaders = draw.rarely(20, 1, 2) if self.validates else 0
         self.home = draw.one("passed", "passed", "module", "datamodule")
         self.streams = draw.chance(12)
+        self.dev_run = draw.rarely(4, False, True, 2)
+        # both set the same limits (row "`fast_dev_run` with `overfit_batches`")
+        self.overfit = (
+            0 if self.dev_run else draw.rarely(6, 0, 1) if self.streams else draw.rarely(6, 0, 1, 2)
+        )
         self.train_names: list[str] = []
         self.val_names: list[str] = []
         self.optimizers: list[str] = []
@@ -349,7 +357,8 @@ class Drawing:
         trainer = self.trainer()
         spies = SEEING.replace("HOOKS", repr(self.draw.some(SEEING_HOOKS, 4))) if self.sees else ""
         lines = [PREAMBLE + spies, *model, *hooks, "", *data, "", *trainer, ""]
-        return Program(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)), self.reopens, bool(self.reload))
+        text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+        return Program(text, self.reopens, bool(self.reload), links="save_last=True" in text)
 
     # ------------------------------------------------------------------ data
 
@@ -390,8 +399,14 @@ class Drawing:
         draw = self.draw
         if self.reopens and name.startswith("train"):
             return {"generator": Text("torch.Generator()")}
-        kind = "in order" if not rows else draw.rarely(60, "in order", "shuffle", "own", "sampler", "batch_sampler")
+        kind = (
+            "in order"
+            if not rows
+            else draw.rarely(60, "in order", "shuffle", "own", "sampler", "batch_sampler")
+        )
         own = Text(f"torch.Generator().manual_seed({draw.number(0, 3)})")
+        if kind == "batch_sampler" and self.overfit:  # fails in Lightning where another loader shuffles
+            return {}
         if kind == "batch_sampler":
             # Lightning predicts in the order of the data, whatever the batch sampler says (row "`predict` with a
             # `batch_sampler`")
@@ -490,7 +505,10 @@ class Drawing:
         chosen = self.draw.arguments(25, **options)
         if "batch_size" in options:  # a hook in which values of steps make sense
             chosen |= self.draw.one(
-                {}, {"on_epoch": True}, {"on_step": True, "on_epoch": True}, {"on_step": False, "on_epoch": True}
+                {},
+                {"on_epoch": True},
+                {"on_step": True, "on_epoch": True},
+                {"on_step": False, "on_epoch": True},
             )
         return call("self.log", repr(name), value, **chosen)
 
@@ -752,7 +770,8 @@ class Drawing:
         options |= draw.arguments(
             20,
             save_top_k=(1, 2, 3, -1, 0) if monitor else (1, -1, 0),
-            save_last=(True, "link"),
+            # Lightning writes last.ckpt in a dev run, too (row "`fast_dev_run` with `save_last`")
+            **({} if self.dev_run else {"save_last": (True, "link")}),
             mode=("max", "min"),
             save_weights_only=(True,),
             save_on_train_epoch_end=(True, False),
@@ -778,12 +797,20 @@ class Drawing:
         )
         return call("callbacks.EarlyStopping", repr(draw.one(*self.monitors())), **options)
 
-    def callbacks(self, has_logger: bool, checkpoints: bool) -> list[str]:
-        """Return the texts of the callbacks in some order."""
+    def callbacks(self, options: dict[str, Any], *, has_logger: bool, checkpoints: bool) -> list[str]:
+        """Return the texts of the callbacks in some order.
+
+        Args:
+            options: The trainer's arguments.
+            has_logger: Whether there is a logger.
+            checkpoints: Whether checkpoints may be saved.
+        """
         draw, texts = self.draw, []
         if checkpoints:
             texts += [self.checkpoint() for _ in range(draw.rarely(50, 0, 1, 1, 2))]
-        texts += [self.early_stopping()] * draw.chance(20)
+        # with a time between validations it fails in Lightning (row "`EarlyStopping` with a `val_check_interval`")
+        if isinstance(options.get("val_check_interval", 1), (int, float)) and draw.chance(20):
+            texts.append(self.early_stopping())
         if has_logger and draw.chance(20):
             options = draw.arguments(40, logging_interval=("step", "epoch"), log_momentum=(True,))
             # optimizers without it fail in Lightning (row "`LearningRateMonitor(log_weight_decay=True)`")
@@ -809,7 +836,6 @@ class Drawing:
             max_steps=(1, 2, 3, 4, 5, 0, -1),
             min_epochs=(1, 2),
             min_steps=(1, 3, 5),
-            fast_dev_run=(True, 2),
         )
         # a count above the length of data that do not know theirs (row "the same with `limit_train_batches=n`")
         counts: tuple[Any, ...] = (1,) if self.streams else (1, 2, 3, 5, 0, 0.5, 0.34, 1.0, 0.0)
@@ -817,7 +843,9 @@ class Drawing:
         options |= draw.arguments(
             12, limit_train_batches=counts, limit_val_batches=counts, limit_test_batches=counts
         )
-        if "fast_dev_run" not in options:  # both set the same limits (row "`fast_dev_run` with `overfit_batches`")
+        if (
+            "fast_dev_run" not in options
+        ):  # both set the same limits (row "`fast_dev_run` with `overfit_batches`")
             options |= draw.arguments(6, overfit_batches=(1,) if self.streams else (1, 2))
         return options
 
@@ -830,7 +858,9 @@ class Drawing:
             log_every_n_steps=(1, 2, 3, 0),
         )
         options.setdefault("log_every_n_steps", 1)
-        if self.validates:  # what does not matter is not checked (row "settings of a validation that there is not")
+        if (
+            self.validates
+        ):  # what does not matter is not checked (row "settings of a validation that there is not")
             counts: tuple[Any, ...] = (1.0, 1, 2, 3) if self.streams else (0.5, 1, 2, 3, 0.25, 1.0)
             options |= draw.arguments(
                 20, val_check_interval=(*counts, "00:00:00:00", {"hours": 1}, Text("timedelta(0)"))
@@ -860,7 +890,7 @@ class Drawing:
         draw = self.draw
         options = {**self.limits(), **self.intervals(), **self.updates()}
         has_logger, checkpoints = draw.chance(85), draw.chance(90)
-        callbacks = self.callbacks(has_logger, checkpoints)
+        callbacks = self.callbacks(options, has_logger=has_logger, checkpoints=checkpoints)
         options["logger"] = Text("loggers.CSVLogger(ROOT)") if has_logger else False
         if not checkpoints:
             options["enable_checkpointing"] = False
@@ -973,6 +1003,10 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
     calls = out["calls"]
     if program.reopens:  # row "loaders after a reload, and in a second `fit`"
         calls = [call for call in calls if not call.startswith("iter train")]
+    if program.links:  # row "`save_last=True`"
+        calls = [call for call in calls if not re.match(r"\w+\.(state_dict|on_save_checkpoint)", call)]
+    # row "an exception in an evaluation"
+    calls = [re.sub(r" (train|eval) grad$", "", c) if ".on_exception" in c else c for c in calls]
     if out["error"] != "NoneType":  # how far it comes before a setting is found wrong is not the same
         calls = [call for call in calls if not call.startswith("iter ")]
     if "again" in calls:  # row "from the end of an epoch": the epoch is another one until training begins
@@ -981,6 +1015,8 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
     kept = {"calls": calls, "seen": out["seen"], "results": out["results"], "error": out["error"]}
     if "whole" in out:
         kept |= {**out["whole"], "counts": out["counts"]}
+        # row "`num_training_batches` of a fit without training"
+        kept["counters"]["num_training_batches"] = kept["counters"]["num_training_batches"] or math.inf
     if out["error"] != "NoneType":
         kept.pop("random state", None)
     if program.renumbers and "rows" in kept:  # row "`reload_dataloaders_every_n_epochs`"

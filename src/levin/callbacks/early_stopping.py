@@ -158,7 +158,7 @@ class EarlyStopping(Callback):
                 return False, ""
             reason = EarlyStoppingReason.PATIENCE_EXHAUSTED
             best = f"the best is {self.best_score:.3f}"
-            message = f"{self.monitor} has not improved, looks: {self.wait_count}; {best}."
+            message = f"{self.monitor} has not improved for {self.wait_count} checks; {best}."
         self.stopping_reason, self.stopping_reason_message = reason, f"Training ends: {message}"
         return True, self.stopping_reason_message
 

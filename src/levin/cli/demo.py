@@ -94,7 +94,7 @@ class DigitsClassifier(L.LightningModule):
         return scores
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss to go down on; everything else of a step is done for us."""
+        """Return the loss that is minimised; everything else of a step is done for us."""
         return self.judge(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -137,7 +137,7 @@ class Entry:
 
     def _accumulate(self, value: Any, weight: int) -> None:
         """Sums are kept in float64: an epoch of float32 additions loses digits, of bfloat16 all of them."""
-        term = value.detach().to(_wide_dtype(value)) if isinstance(value, Tensor) else value
+        term = value.detach().to(_wide_dtype(value), copy=True) if isinstance(value, Tensor) else value
         if self.weighted:
             term = term * weight
         self.weight += weight
@@ -364,8 +364,9 @@ class Metrics:
             _reset(entries)
         self._entries, self._in_step, self._is_fresh = self._training, False, False
         self.dataloader_idx = self._sized_batch = self.batch = None
-        for published in (self._callback, self._logged, self._progress_bar):
-            published.clear()
+        # new ones: who holds what the last run published keeps it
+        self._callback, self._logged, self._progress_bar = {}, {}, {}
+        self.scope = ""
 
     def start_batches(self) -> None:
         """From here on, `self.log` is about single steps."""

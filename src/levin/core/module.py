@@ -17,7 +17,7 @@ from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch.fx import GraphModule
@@ -128,7 +128,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         rank_zero_warn(f"`{type(self).__name__}.configure_optimizers` is not defined: nothing is trained.")
         return None
 
-    def configure_callbacks(self) -> Callback | list[Callback]:
+    def configure_callbacks(self) -> Sequence[Callback] | Callback:
         """Callbacks that belong to the model; each replaces the trainer's of the same class."""
         return []
 

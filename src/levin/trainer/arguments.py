@@ -291,8 +291,8 @@ _SUCCESSORS = {
     "amp_backend": 'precision="16-mixed"',
     "amp_level": 'precision="16-mixed"',
     "use_amp": 'precision="16-mixed"',
-    "auto_lr_find": "Tuner(trainer).lr_find(model) or callbacks=[LearningRateFinder()]",
-    "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(model) or callbacks=[BatchSizeFinder()]",
+    "auto_lr_find": "Tuner(trainer).lr_find(model), which this version does not have yet",
+    "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(model), which this version does not have yet",
     "replace_sampler_ddp": "use_distributed_sampler=...",
     "weights_summary": "enable_model_summary=... and callbacks=[ModelSummary(max_depth=...)]",
     "progress_bar_refresh_rate": "callbacks=[TQDMProgressBar(refresh_rate=...)], or "

@@ -43,7 +43,8 @@ class DataSource:
 
     @property
     def _owner(self) -> LightningModule | LightningDataModule:
-        return self._run.datamodule or self._run.module
+        datamodule = self._run.datamodule
+        return self._run.module if datamodule is None else datamodule
 
     def has(self, kind: str) -> bool:
         """Whether there are loaders of this kind at all."""
@@ -61,9 +62,7 @@ class DataSource:
             loaders, origin = self._given[kind], f"was passed as `{kind}` data"
         elif self.has(kind):
             owner = self._owner
-            hook = self._run.hooks.bind(
-                name, getattr(owner, name), owner, f"[{_role(owner)}]{type(owner).__name__}.{name}"
-            )
+            hook = self._run.hooks.bind(name, owner)
             loaders, origin = hook(), f"was returned by `{type(owner).__name__}.{name}`"
         else:
             raise MisconfigurationException(
@@ -72,10 +71,6 @@ class DataSource:
             )
         check_iterable(loaders, origin)
         return loaders
-
-
-def _role(owner: object) -> str:
-    return "LightningDataModule" if isinstance(owner, LightningDataModule) else "LightningModule"
 
 
 def check_iterable(loaders: Any, origin: str) -> None:
@@ -109,9 +104,11 @@ def rebuild_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
         loaders.flattened = [change(loader) for loader in loaders.flattened]
         return loaders
     if isinstance(loaders, Mapping):
-        return type(loaders)((key, rebuild_loaders(part, change)) for key, part in loaders.items())  # type: ignore[call-arg]
+        changed = {key: rebuild_loaders(part, change) for key, part in loaders.items()}
+        return {**changed} if type(loaders) is dict else _updated(loaders, changed)
     if isinstance(loaders, (list, tuple)):
-        return type(loaders)(rebuild_loaders(part, change) for part in loaders)
+        parts = [rebuild_loaders(part, change) for part in loaders]
+        return type(loaders)(*parts) if hasattr(loaders, "_fields") else type(loaders)(parts)  # a namedtuple
     return change(loaders)
 
 
@@ -250,14 +247,8 @@ def set_epoch(loaders: Any, epoch: int) -> None:
 
 def batch_mover(run: Run) -> Callable[..., Any]:
     """What brings a batch to the device: ``move(batch, dataloader_idx=0)``, with overridden hooks."""
-    owner = _transfer_owner(run)
     names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-    before, transfer, after = (
-        run.hooks.bind(name, getattr(owner, name), owner, f"[{_role(owner)}]{type(owner).__name__}.{name}")
-        if overrides(owner, name, DataHooks)
-        else None
-        for name in names
-    )
+    before, transfer, after = (_transfer_hook(run, name) for name in names)
     strategy, precision = run.strategy, run.strategy.precision
     convert = precision.convert_input if overrides(precision, "convert_input", Precision) else None
     is_plain = before is None and transfer is None and after is None and convert is None
@@ -280,19 +271,16 @@ def _to_device(device: torch.device, batch: Any, _: int = 0) -> Any:
     return move_data_to_device(batch, device)
 
 
-def _transfer_owner(run: Run) -> LightningModule | LightningDataModule:
-    """Whose transfer hooks run: the data module's where it has one of its own, else the module's."""
+def _transfer_hook(run: Run, name: str) -> Callable[..., Any] | None:
+    """A transfer hook that somebody overrides: the data module's, else the module's."""
     module, datamodule = run.module, run.datamodule
-    names = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-    if datamodule is None or not any(overrides(datamodule, name, DataHooks) for name in names):
-        return module
-    both = [
-        name
-        for name in names
-        if overrides(module, name, DataHooks) and overrides(datamodule, name, DataHooks)
-    ]
-    if both:
-        rank_zero_warn(
-            f"{both} are overridden by the module and by the data module: the data module's are used."
-        )
-    return datamodule
+    modules_own = overrides(module, name, DataHooks)
+    if datamodule is None:
+        return run.hooks.bind(name, module) if modules_own else None
+    datas_own = overrides(datamodule, name, DataHooks)
+    if modules_own:
+        used = "the data module's is used" if datas_own else "it is used, though the data is a data module's"
+        rank_zero_warn(f"`{name}` is overridden by the module, beside a data module: {used}.")
+    if datas_own:
+        return run.hooks.bind(name, datamodule)
+    return run.hooks.bind(name, module) if modules_own else None

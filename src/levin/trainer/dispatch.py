@@ -91,8 +91,8 @@ class HookTable:
             ]
             bound = [self.bind_callback(name, callback, trainer, module) for callback in early]
             if name not in _CALLBACKS_ONLY and overrides(module, name, LightningModule):
-                label = f"[LightningModule]{type(module).__name__}.{name}"
-                self._modules[name] = self.bind(name, getattr(module, name), module, label)
+                self._modules[name] = self.bind(name, module)
+                self._label(name, type(module).__name__)
                 bound.append(self._modules[name])
             bound += [
                 self.bind_callback(name, callback, trainer, module)
@@ -126,19 +126,27 @@ class HookTable:
 
         return self._profiler.wrap(f"[Callback]{callback.state_key}.{name}", hook)
 
-    def bind(self, name: str, fn: Callable[..., Any], owner: Any, label: str) -> Callable[..., Any]:
-        """A user's method as loops call it: `self.log` knows where it is, and the profiler measures it."""
-        metrics = self._metrics
-        self._label(name, type(owner).__name__)
+    def bind(
+        self, name: str, owner: LightningModule | LightningDataModule, fn: Callable[..., Any] | None = None
+    ) -> Callable[..., Any]:
+        """A user's method as loops call it: `self.log` knows where it is, and the profiler measures it.
+
+        Args:
+            name: The method's name.
+            owner: Whose it is.
+            fn: What to call in its place.
+        """
+        metrics, method = self._metrics, fn or getattr(owner, name)
+        kind = "LightningModule" if isinstance(owner, LightningModule) else "LightningDataModule"
 
         def hook(*args: Any, **kwargs: Any) -> Any:
             outer, metrics.scope = metrics.scope, name
             try:
-                return fn(*args, **kwargs)
+                return method(*args, **kwargs)
             finally:
                 metrics.scope = outer
 
-        return self._profiler.wrap(label, hook)
+        return self._profiler.wrap(f"[{kind}]{type(owner).__name__}.{name}", hook)
 
     def _label(self, name: str, owner: str) -> None:
         self._labels.setdefault(name, []).append(owner)
@@ -160,7 +168,7 @@ _METHODS = (
 def check_hook_names(
     module: LightningModule, datamodule: LightningDataModule | None, callbacks: Iterable[Callback]
 ) -> None:
-    """Tell hooks that will never be called: former ones, and misspelt ones.
+    """Report hooks that will never be called: former ones, and misspelt ones.
 
     Raises:
         NotImplementedError: If a module defines one that was removed: a run would silently leave it out.

@@ -132,7 +132,7 @@ class EvaluationLoop:
             with modes_kept(run.module) as modes:
                 self._call(f"on_{prefix}_model_eval")
                 self._evaluate(prefix, passes)
-            self._model_train(prefix, modes)
+                self._model_train(prefix, modes)
         return self.results
 
     def _evaluate(self, prefix: str, passes: list[Fetcher]) -> None:
@@ -185,9 +185,9 @@ class EvaluationLoop:
             metrics.batch = batch
             for hook in on_start:
                 hook(batch, batch_idx, *extra)
-            outer, metrics.scope = metrics.scope, scope
+            metrics.scope = scope
             output = step(batch, batch_idx, *extra)
-            metrics.scope = outer
+            metrics.scope = ""
             self.evaluated += 1
             run.progress.evaluated_batches = self.evaluated
             for hook in on_end:
@@ -231,10 +231,7 @@ class EvaluationLoop:
             restore_modes(modes)
 
     def _call(self, name: str) -> None:
-        module = self._run.module
-        self._run.hooks.bind(
-            name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}"
-        )()
+        self._run.hooks.bind(name, self._run.module)()
 
 
 @contextmanager

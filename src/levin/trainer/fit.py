@@ -87,12 +87,12 @@ class FitLoop:
             hook()
 
     def run_epoch(self) -> None:
-        """Train over one epoch's batches."""
+        """Train over one epoch's batches; `_start_epoch` and `end_epoch` hold its first and last hooks."""
         run = self._run
         hooks, metrics, progress = run.hooks, run.metrics, run.progress
         batches, step = self._start_epoch()
         run_step = run.profiler.wrap("run_training_batch", step.run)
-        if self._is_over():  # somebody asked for it as the epoch began
+        if self._epoch_is_over():  # somebody asked for it as the epoch began
             return
         for batch in batches:
             metrics.batch, batch_idx, progress.is_last_batch = batch, progress.batch, batches.done
@@ -113,7 +113,7 @@ class FitLoop:
             if self._schedulers.configs:
                 self._move_schedulers(step.stepped, plateau=True)
             progress.batches_that_stepped += step.stepped
-            if self._is_over():
+            if self._epoch_is_over():
                 break
 
     def end_epoch(self) -> None:
@@ -136,10 +136,7 @@ class FitLoop:
         run.state.stage = RunningStage.VALIDATING
         if self._step is not None and self._step.stepped:
             module = run.module
-            label = f"[LightningModule]{type(module).__name__}.on_validation_model_zero_grad"
-            run.hooks.bind(
-                "on_validation_model_zero_grad", module.on_validation_model_zero_grad, module, label
-            )()
+            run.hooks.bind("on_validation_model_zero_grad", module)()
         self.validation.run()
         run.state.stage = RunningStage.TRAINING
         run.progress.validations += 1
@@ -184,17 +181,13 @@ class FitLoop:
             self.max_epochs = 1000
         self._load()
         if self.max_batches:
+            set_epoch(self.loaders, run.progress.epoch)  # before workers read ahead
             self._open(run.progress.unfinished)
         if self._must_load_validation():
             self.validation.set_up_data()
         module = run.module
         configs = run.lr_scheduler_configs if module.automatic_optimization else []
-        move = run.hooks.bind(
-            "lr_scheduler_step",
-            module.lr_scheduler_step,
-            module,
-            f"[LightningModule]{type(module).__name__}.lr_scheduler_step",
-        )
+        move = run.hooks.bind("lr_scheduler_step", module)
         self._schedulers = SchedulerSet(configs, move, lambda: run.metrics.callback_metrics)
         run.profiler.attach(module, self.max_batches)
         self._validated_at = time.monotonic()
@@ -208,7 +201,7 @@ class FitLoop:
     def _must_load_validation(self) -> bool:
         """Whether the validation data is needed before the first epoch: its absence should be told early."""
         return (
-            self.validates
+            self.validation.is_enabled
             and self.validation.loaders is None
             and self._validates_in(self._run.progress.epoch)
         )
@@ -284,14 +277,9 @@ class FitLoop:
         is_due = every > 0 and ((run.progress.batches_that_stepped + 1) % every == 0 or run.state.should_stop)
         return is_due or bool(run.debugging.fast_dev_run)
 
-    @property
-    def validates(self) -> bool:
-        """Whether there is anything to validate with."""
-        return self.validation.is_enabled
-
     def _validates_in(self, epoch: int) -> bool:
         every = self._run.intervals.check_val_every_n_epoch
-        return self.validates and (every is None or (epoch + 1) % every == 0)
+        return self.validation.is_enabled and (every is None or (epoch + 1) % every == 0)
 
     def validation_due(self) -> bool:
         """Whether a validation runs after the batch at hand."""
@@ -312,7 +300,7 @@ class FitLoop:
         """``val_check_interval`` as a number of batches."""
         run = self._run
         interval, every = run.intervals.val_check_interval, run.intervals.check_val_every_n_epoch
-        if not isinstance(interval, (int, float)) or not self.validates:  # a time
+        if not isinstance(interval, (int, float)) or not self.validation.is_enabled:  # a time
             return math.inf
         if isinstance(interval, int):
             if interval > self.max_batches and every is not None:
@@ -343,7 +331,7 @@ class FitLoop:
         progress = self._run.progress
         progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
 
-    def _is_over(self) -> bool:
+    def _epoch_is_over(self) -> bool:
         """Whether the epoch ends with the batch at hand, the last one or not."""
         run = self._run
         return 0 <= run.limits.max_steps <= run.progress.step or (run.state.should_stop and self.can_stop())

@@ -150,9 +150,7 @@ class PredictionLoop:
         return indices
 
     def _model_eval(self) -> None:
-        module = self._run.module
-        label = f"[LightningModule]{type(module).__name__}.on_predict_model_eval"
-        self._run.hooks.bind("on_predict_model_eval", module.on_predict_model_eval, module, label)()
+        self._run.hooks.bind("on_predict_model_eval", self._run.module)()
 
 
 def _check_mode(loaders: CombinedLoader | Any) -> None:

@@ -48,6 +48,7 @@ class Progress:
     def start_epoch(self) -> None:
         """A new epoch begins with its first batch."""
         self.batch, self.unfinished, self.is_last_batch = 0, 0, False
+        self.in_batch = self.in_epoch_end = False  # an exception may have left them
         self.steps_before, self.moves_before = self.step, self.scheduler_steps
 
     def batch_done(self) -> None:

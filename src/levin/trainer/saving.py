@@ -10,7 +10,7 @@ from levin.callbacks.model_checkpoint import ModelCheckpoint
 from levin.checkpoint.io import as_checkpoint, plain
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException
-from levin.utils.paths import exists, is_local, join, listdir, local_path
+from levin.utils.paths import exists, filesystem, is_local, join, listdir, local_path
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -266,9 +266,16 @@ def _last(trainer: Trainer, fn: TrainerFn, *, told: bool = True) -> str | None:
             )
             rank_zero_warn(f"ckpt_path='last': there is no last checkpoint yet. {instead}.")
         return None
-    newest: str = max(candidates, key=os.path.getmtime)
+    newest = max(candidates, key=_time_of_change) if len(candidates) > 1 else candidates[0]
     rank_zero_info(f"ckpt_path='last' is {newest}.")
     return newest
+
+
+def _time_of_change(path: str) -> float:
+    if is_local(path):
+        return os.path.getmtime(local_path(path))
+    changed: float = filesystem(path).modified(path).timestamp()
+    return changed
 
 
 def _last_of(callback: Checkpoint, trainer: Trainer) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -53,13 +52,14 @@ class AutomaticStep:
 
     def __init__(self, run: Run) -> None:
         module, strategy = run.module, run.strategy
+        self._run = run
         self.hooks: HookTable = run.hooks
         self.metrics: Metrics = run.metrics
         self.progress: Progress = run.progress
         self.strategy: Strategy = strategy
         self.precision: Precision = strategy.precision
         self.optimizer: Optimizer = strategy.optimizers[0]
-        self.accumulate: int = 1 if strategy.accumulates_itself else run.updates.accumulate_grad_batches
+        self.accumulate: int = 1
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
         self.custom_step: Callable[..., Any] | None = _override(run, "optimizer_step")
         self.wrapped: LightningOptimizer = run.wrapped_optimizers[0]
@@ -68,7 +68,10 @@ class AutomaticStep:
         self.backward: Callable[..., None] = _backward(run)
         self.has_own_backward: bool = overrides(module, "backward", LightningModule)
         self.zero_grad: Callable[[], None] = self._zero_grad(run)
-        self.clip: Callable[[Optimizer], None] | None = _clipping(run)
+        self.clip: Callable[[Optimizer], None] = _clipping(run)
+        self.has_own_clipping: bool = overrides(
+            module, "configure_gradient_clipping", LightningModule
+        ) or overrides(module, "clip_gradients", LightningModule)
         self.batch: Any = None
         self.batch_idx: int = 0
         self.stepped: bool = False
@@ -79,6 +82,8 @@ class AutomaticStep:
     def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:
         """Train on a batch: accumulate, or step where the window is full or the epoch over."""
         self.batch, self.batch_idx = batch, batch_idx
+        if not self.strategy.accumulates_itself:
+            self.accumulate = self._run.updates.accumulate_grad_batches  # a callback may have changed it
         self.stepped = is_last or (batch_idx + 1) % self.accumulate == 0
         self.is_evaluated = False
         if not self.stepped:
@@ -132,7 +137,7 @@ class AutomaticStep:
             self.precision.unscale_gradients(optimizer)
         for hook in self.hooks.on_before_optimizer_step:
             hook(optimizer)
-        if self.clip is not None:
+        if self.has_own_clipping or self._run.updates.gradient_clip_val is not None:
             self.clip(optimizer)
 
     def _zero_grad(self, run: Run) -> Callable[[], None]:
@@ -227,9 +232,7 @@ def _override(run: Run, name: str) -> Callable[..., Any] | None:
     module = run.module
     if not overrides(module, name, LightningModule):
         return None
-    return run.hooks.bind(
-        name, getattr(module, name), module, f"[LightningModule]{type(module).__name__}.{name}"
-    )
+    return run.hooks.bind(name, module)
 
 
 def _backward(run: Run) -> Callable[..., None]:
@@ -255,27 +258,19 @@ def backward_with_hooks(run: Run) -> Callable[..., None]:
     return differentiate
 
 
-def _clipping(run: Run) -> Callable[[Optimizer], None] | None:
-    """What clips gradients before a step: the module's own way, the Trainer's setting, or nothing."""
-    module, updates = run.module, run.updates
-    own = overrides(module, "configure_gradient_clipping", LightningModule)
-    if (
-        not own
-        and not overrides(module, "clip_gradients", LightningModule)
-        and updates.gradient_clip_val is None
-    ):
-        return None
-    configure = run.hooks.bind(
-        "configure_gradient_clipping",
-        module.configure_gradient_clipping,
-        module,
-        f"[LightningModule]{type(module).__name__}.configure_gradient_clipping",
-    )
-    return functools.partial(
-        configure,
-        gradient_clip_val=updates.gradient_clip_val,
-        gradient_clip_algorithm=updates.gradient_clip_algorithm,
-    )
+def _clipping(run: Run) -> Callable[[Optimizer], None]:
+    """What clips gradients before a step: the module's way, with the Trainer's settings as they are then."""
+    configure = run.hooks.bind("configure_gradient_clipping", run.module)
+
+    def clip(optimizer: Optimizer) -> None:
+        updates = run.updates
+        configure(
+            optimizer,
+            gradient_clip_val=updates.gradient_clip_val,
+            gradient_clip_algorithm=updates.gradient_clip_algorithm,
+        )
+
+    return clip
 
 
 def _loss_of(output: Any) -> Tensor | None:

@@ -126,7 +126,7 @@ class Trainer(TrainerView):
         num_nodes: int = 1,
         precision: str | int | None = None,
         logger: Logger | Iterable[Logger] | bool | None = None,
-        callbacks: list[Callback] | Callback | None = None,
+        callbacks: Iterable[Callback] | Callback | None = None,
         fast_dev_run: int | bool = False,
         max_epochs: int | None = None,
         min_epochs: int | None = None,
@@ -364,9 +364,10 @@ class Trainer(TrainerView):
         weights_only: bool | None,
     ) -> Iterator[None]:
         """Everything around a loop: set up before, put away after, and tidy up after an exception."""
-        module = self._attach(fn, model, given, datamodule)
+        module, source = self._attach(fn, model, given, datamodule)
         state = self.state
         try:
+            self._verify(module, source)
             wanted = self._user_ckpt_path if ckpt_path is None else ckpt_path
             if wanted == "last":
                 self._settle_versions()
@@ -379,7 +380,7 @@ class Trainer(TrainerView):
             state.status = TrainerStatus.FINISHED
         except BaseException as error:
             self._fail(error)
-            shorten_traceback(error)
+            shorten_traceback(error, keep=5)  # the frame of `fit` itself comes on top
             raise
         finally:
             state.stage = None
@@ -391,8 +392,8 @@ class Trainer(TrainerView):
         model: LightningModule | None,
         given: dict[str, Any],
         datamodule: LightningDataModule | None,
-    ) -> LightningModule:
-        """Bring module, data and callbacks together, and check that they fit."""
+    ) -> tuple[LightningModule, DataSource]:
+        """Bring module and data together, if the call makes sense."""
         run, state = self.run, self.state
         first = next(iter(given))
         if isinstance(given[first], LightningDataModule):
@@ -423,11 +424,15 @@ class Trainer(TrainerView):
         source = DataSource(run, given)
         for loop in self._loops_of(fn):
             loop.reset(source)
+        return module, source
+
+    def _verify(self, module: LightningModule, source: DataSource) -> None:
+        """Gather the callbacks, and check that module, data and settings fit together."""
+        self._look_again()  # so that they hear of what is wrong
         self._callbacks = with_callbacks_of(module, self._callbacks)
-        check_hook_names(module, datamodule, self.callbacks)
+        check_hook_names(module, self.run.datamodule, self.callbacks)
         self._look_again()
-        verify(run, source)
-        return module
+        verify(self.run, source)
 
     def _loops_of(self, fn: TrainerFn) -> tuple[FitLoop | EvaluationLoop | PredictionLoop, ...]:
         if fn is TrainerFn.FITTING:
@@ -483,7 +488,9 @@ class Trainer(TrainerView):
 
     def _set_up_optimizers(self, module: LightningModule) -> None:
         run = self.run
-        optimizers, run.lr_scheduler_configs = self._call_with(module, "configure_optimizers", configure)
+        optimizers, run.lr_scheduler_configs = self.hooks.bind("configure_optimizers", module, configure)(
+            module
+        )
         self.strategy.setup_optimizers(optimizers)
         run.wrapped_optimizers = [
             LightningOptimizer(optimizer, self.strategy, module) for optimizer in self.strategy.optimizers
@@ -554,13 +561,9 @@ class Trainer(TrainerView):
             logger.log_graph(module)
             logger.save()
 
-    def _call(self, owner: Any, name: str, **kwargs: Any) -> Any:
+    def _call(self, owner: LightningModule | LightningDataModule, name: str, **kwargs: Any) -> Any:
         """Call a method of the user's that is no hook of the table."""
-        return self._call_with(owner, name, lambda _: getattr(owner, name)(**kwargs))
-
-    def _call_with(self, owner: Any, name: str, fn: Callable[[Any], Any]) -> Any:
-        kind = "LightningModule" if isinstance(owner, LightningModule) else "LightningDataModule"
-        return self.hooks.bind(name, fn, owner, f"[{kind}]{type(owner).__name__}.{name}")(owner)
+        return self.hooks.bind(name, owner)(**kwargs)
 
     def _look_again(self) -> None:
         """Find anew which hooks run; callbacks may have come since, and log as the module does."""

@@ -69,7 +69,7 @@ _FORMER = {
 
 
 class TrainerView:
-    """The attributes of a `Trainer`; it has no behaviour of its own.
+    """The attributes of a `Trainer`, apart from what it does.
 
     Those declared with `Setting` may be set at any time, and are checked as the constructor checks them.
     """
@@ -345,7 +345,7 @@ class TrainerView:
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Run backward with its hooks and in the run's precision: what `manual_backward` calls."""
         if self._backward is None:
-            raise RuntimeError("There is no fit going on: `backward` belongs into `training_step`.")
+            raise RuntimeError("There is no fit going on: `backward` belongs in `training_step`.")
         self._backward(loss, *args, **kwargs)
 
     # ------------------------------------------------------------------ hardware

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from levin.utils.errors import LevinDeprecationWarning, PossibleUserWarning
 
@@ -48,11 +48,15 @@ class RankZeroOnly:
     def __init__(self, rank: int = 0) -> None:
         self.rank = rank
 
-    def __call__(self, fn: Callable[P, R], default: D | None = None) -> Callable[P, R | D | None]:
+    @overload
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R | None]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], default: D) -> Callable[P, R | D]: ...
+    def __call__(self, fn: Callable[P, R], default: Any = None) -> Callable[P, Any]:
         """Wrap ``fn`` so that only the process of rank 0 runs it; the others get ``default`` at once."""
 
         @functools.wraps(fn)
-        def on_rank_zero(*args: P.args, **kwargs: P.kwargs) -> R | D | None:
+        def on_rank_zero(*args: P.args, **kwargs: P.kwargs) -> Any:
             return fn(*args, **kwargs) if self.rank == 0 else default
 
         return on_rank_zero

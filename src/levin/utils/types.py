@@ -22,7 +22,7 @@ LRSchedulerType = type[LRScheduler] | type[ReduceLROnPlateau]
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What keeps state that belongs into a checkpoint."""
+    """What keeps state that belongs in a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as plain values."""

@@ -1,14 +1,12 @@
 """Stop early, keep the best, and use it."""
 
-from __future__ import annotations
-
-from datetime import timedelta
 from pathlib import Path
+
+from torch import Tensor
 
 import levin as L
 from levin.callbacks import EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
 from levin.testing import BoringModel
-from torch import Tensor
 
 
 class Validated(BoringModel):
@@ -26,13 +24,12 @@ def main() -> None:
         save_last="link",
         auto_insert_metric_name=False,
     )
-    timed = ModelCheckpoint(train_time_interval=timedelta(hours=1), save_top_k=-1)
     stop = EarlyStopping("val/loss", patience=1, mode="min", min_delta=0.0, check_finite=True)
     trainer = L.Trainer(
         max_epochs=5,
         limit_train_batches=2,
         limit_val_batches=1,
-        callbacks=[best, timed, stop, OnExceptionCheckpoint("failed")],
+        callbacks=[best, stop, OnExceptionCheckpoint("failed")],
         accelerator="cpu",
         logger=False,
     )
@@ -40,7 +37,8 @@ def main() -> None:
 
     score: Tensor | None = best.best_model_score
     kept: dict[str, Tensor] = best.best_k_models
-    assert score is not None and score.item() == 0.0
+    assert score is not None
+    assert score.item() == 0.0
     print(best.best_model_path, best.last_model_path, sorted(kept), stop.stopped_epoch)
 
     first = trainer.checkpoint_callback

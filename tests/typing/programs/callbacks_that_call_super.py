@@ -1,13 +1,12 @@
 """Callbacks that add to what their parents do."""
 
-from __future__ import annotations
-
 from typing import Any
+
+from torch import Tensor
 
 import levin as L
 from levin.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from levin.testing import BoringModel
-from torch import Tensor
 
 
 class Polite(L.Callback):
@@ -37,9 +36,7 @@ class Polite(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         super().on_validation_batch_start(trainer, pl_module, batch, batch_idx)
-        super().on_validation_batch_start(
-            trainer, pl_module, batch, batch_idx, dataloader_idx=dataloader_idx
-        )
+        super().on_validation_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx=dataloader_idx)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -82,7 +79,12 @@ class Validated(BoringModel):
 def main() -> None:
     callbacks = [Polite(), PatientAtFirst("x", patience=1), Announced("kept", monitor="x"), QuietBar()]
     trainer = L.Trainer(
-        max_epochs=2, limit_train_batches=2, limit_val_batches=2, callbacks=callbacks, accelerator="cpu"
+        max_epochs=2,
+        limit_train_batches=2,
+        limit_val_batches=2,
+        callbacks=callbacks,
+        accelerator="cpu",
+        log_every_n_steps=1,
     )
     trainer.fit(Validated())
 

@@ -1,7 +1,5 @@
 """The built-in callbacks, as arguments and through the package."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import levin as L
@@ -28,6 +26,10 @@ def started(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     print(f"{type(pl_module).__name__} starts on {trainer.strategy.root_device}")
 
 
+def over(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    print(trainer.global_step)
+
+
 def main() -> None:
     timer = Timer(duration=timedelta(minutes=5), interval="step")
     rates = LearningRateMonitor(logging_interval="step", log_momentum=True)
@@ -36,10 +38,10 @@ def main() -> None:
         rates,
         ModelSummary(max_depth=2),
         GradientAccumulationScheduler(scheduling={0: 2, 1: 1}),
-        LambdaCallback(on_train_start=started, on_fit_end=lambda trainer, pl_module: print("over")),
+        LambdaCallback(on_train_start=started, on_fit_end=over),
         TQDMProgressBar(refresh_rate=10),
         Named(),
-        L.callbacks.ModelCheckpoint(every_n_epochs=1),
+        L.callbacks.ModelCheckpoint(train_time_interval=timedelta(hours=1), save_top_k=-1),
     ]
     trainer = L.Trainer(
         max_epochs=2,
@@ -52,7 +54,9 @@ def main() -> None:
     )
     trainer.fit(BoringModel())
     left: float | None = timer.time_remaining()
-    assert left is not None and timer.time_elapsed("train") >= 0 and trainer.global_step == 6
+    assert left is not None
+    assert timer.time_elapsed("train") >= 0
+    assert trainer.global_step == 6
     print(rates.lrs)
 
     rich = L.Trainer(

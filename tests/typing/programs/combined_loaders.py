@@ -1,14 +1,13 @@
 """Several loaders at once, for training and for validation."""
 
-from __future__ import annotations
-
 from typing import TypedDict
 
-import levin as L
 import torch
-from levin.data import CombinedLoader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+
+import levin as L
+from levin.data import CombinedLoader
 
 
 class Batches(TypedDict):
@@ -50,7 +49,8 @@ def main() -> None:
     both = CombinedLoader({"a": range(2), "b": "xyz"}, "max_size")
     for batch, batch_idx, dataloader_idx in both:
         print(batch["a"], batch["b"], batch_idx, dataloader_idx)
-    assert len(both) == 3 and len(both.flattened) == 2
+    assert len(both) == 3
+    assert len(both.flattened) == 2
 
     model = SemiSupervised()
     trainer = L.Trainer(

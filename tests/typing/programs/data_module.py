@@ -1,16 +1,15 @@
 """A data module with every stage, its own batch type and a state."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import levin as L
 import torch
-from levin.utils.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, random_split
+
+import levin as L
+from levin.utils.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 
 @dataclass
@@ -42,7 +41,7 @@ class PairData(L.LightningDataModule):
         self.seen = 0
 
     def prepare_data(self) -> None:
-        torch.manual_seed(0)
+        L.seed_everything(0, verbose=False)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":

@@ -1,14 +1,13 @@
 """A model with the four kinds of steps, run through the four entry points."""
 
-from __future__ import annotations
-
-import levin as L
 import torch
 import torch.nn.functional as F
-from levin.utils.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
+
+import levin as L
+from levin.utils.types import STEP_OUTPUT
 
 Batch = tuple[Tensor, Tensor]
 

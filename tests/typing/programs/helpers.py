@@ -1,17 +1,17 @@
 """The helpers that programs import."""
 
-from __future__ import annotations
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 import levin as L
-import torch
-from levin.testing import BoringModel
+from levin.testing import BoringModel, RandomDataset
 from levin.utils.apply import apply_to_collection, move_data_to_device
 from levin.utils.errors import MisconfigurationException
 from levin.utils.overrides import is_overridden
 from levin.utils.rank import rank_zero_info, rank_zero_only
 from levin.utils.seed import isolate_rng
 from levin.utils.types import AttributeDict
-from torch import Tensor
 
 
 @rank_zero_only
@@ -45,8 +45,8 @@ class Nested(L.LightningModule):
         gathered = self.all_gather(batch)
         return self.forward(gathered).mean().to(self.dtype)
 
-    def train_dataloader(self) -> list[Tensor]:
-        return [torch.ones(2, 32), torch.zeros(2, 32)]
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        return DataLoader(RandomDataset(32, 4), batch_size=2)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adagrad(self.parameters())
@@ -74,7 +74,12 @@ def main() -> None:
         print(error)
     with trainer.init_module():
         again = Nested()
-    print(again.device, again.on_gpu, model.current_epoch, trainer.predict(again, [torch.ones(1, 32)]))
+    print(
+        again.device,
+        again.on_gpu,
+        model.current_epoch,
+        trainer.predict(again, DataLoader(RandomDataset(32, 1))),
+    )
 
 
 if __name__ == "__main__":

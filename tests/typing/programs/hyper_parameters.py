@@ -1,16 +1,15 @@
 """save_hyperparameters and load_from_checkpoint: what comes back is the class that was asked."""
 
-from __future__ import annotations
-
 from typing import Any
 
-import levin as L
 import torch
-from levin.testing import RandomDataset
-from levin.utils.types import AttributeDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from typing_extensions import assert_type
+
+import levin as L
+from levin.testing import RandomDataset
+from levin.utils.types import AttributeDict
 
 
 class Base(L.LightningModule):
@@ -54,7 +53,8 @@ def main() -> None:
 
     again = Deeper.load_from_checkpoint("run.ckpt", act=nn.Tanh(), strict=True)
     assert_type(again, Deeper)
-    assert again.mine() == 5 and isinstance(again.act, nn.Tanh)
+    assert again.mine() == 5
+    assert isinstance(again.act, nn.Tanh)
     data = Data.load_from_checkpoint("run.ckpt")
     assert_type(data, Data)
     assert_type(again.freeze(), Deeper)

@@ -1,14 +1,13 @@
 """Two optimizers that take turns, with their schedulers."""
 
-from __future__ import annotations
-
-import levin as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 from torch.utils.data import DataLoader, TensorDataset
+
+import levin as L
 
 
 class SmallGAN(L.LightningModule):

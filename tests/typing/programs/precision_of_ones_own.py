@@ -1,18 +1,17 @@
 """A precision that keeps float32 weights and feeds the model rounded numbers."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-import levin as L
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import levin as L
 from levin.precision import MixedPrecision, Precision
 from levin.testing import BoringModel
 from levin.utils.apply import apply_to_collection
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
 
 class RoundedInput(Precision):
@@ -31,7 +30,7 @@ class RoundedInput(Precision):
         return apply_to_collection(batch, Tensor, torch.round, decimals=self.digits)
 
     @contextmanager
-    def forward_context(self) -> Iterator[None]:
+    def forward_context(self) -> Generator[None]:
         self.forwards += 1
         with super().forward_context():
             yield

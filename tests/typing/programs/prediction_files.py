@@ -1,17 +1,16 @@
 """Predictions that go to files instead of memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import levin as L
 import torch
-from levin.callbacks import BasePredictionWriter
-from levin.testing import BoringModel, RandomDataset
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+import levin as L
+from levin.callbacks import BasePredictionWriter
+from levin.testing import BoringModel, RandomDataset
 
 
 class FileWriter(BasePredictionWriter):

@@ -1,14 +1,13 @@
 """A profiler that counts, beside those that measure."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
+
+from torch import Tensor
 
 import levin as L
 from levin.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from levin.testing import BoringModel
-from torch import Tensor
 
 
 class CountingProfiler(Profiler):
@@ -58,7 +57,8 @@ def main() -> None:
             enable_checkpointing=False,
         )
         trainer.fit(Measured())
-    assert counting.started["my forward"] == 2 and not counting.running
+    assert counting.started["my forward"] == 2
+    assert not counting.running
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """An interrupted fit that goes on where it was."""
 
-from __future__ import annotations
-
 from typing import Any
 
-import levin as L
 import torch
+from torch import Tensor
+
+import levin as L
 from levin.callbacks import ModelCheckpoint
 from levin.testing import BoringModel
-from torch import Tensor
 
 
 class Interrupted(L.Callback):

@@ -1,15 +1,15 @@
 """Everything that `configure_optimizers` may return."""
 
-from __future__ import annotations
-
 from typing import Any
 
-import levin as L
 import torch
-from levin.testing import BoringModel
-from levin.utils.types import LRSchedulerConfigType, OptimizerLRScheduler, OptimizerLRSchedulerConfig
+from torch import Tensor
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+
+import levin as L
+from levin.testing import BoringModel
+from levin.utils.types import LRSchedulerConfigType, OptimizerLRScheduler, OptimizerLRSchedulerConfig
 
 
 class JustOne(BoringModel):
@@ -38,11 +38,16 @@ class ADict(BoringModel):
 
 
 class OnPlateau(BoringModel):
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss: Tensor = self(batch).mean()
+        self.log("loss", loss)
+        return loss
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = SGD(self.parameters(), lr=0.1)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "x", "strict": False},
+            "lr_scheduler": {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "loss", "strict": False},
         }
 
 
@@ -61,7 +66,10 @@ class AsOneLikes(BoringModel):
             return [optimizer], [StepLR(optimizer, 1)]
         if self.form == "dict":
             return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": StepLR(optimizer, 1), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": StepLR(optimizer, 1), "interval": "step"},
+        }
 
 
 class Plain(BoringModel):

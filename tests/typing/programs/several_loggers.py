@@ -1,15 +1,14 @@
 """Loggers that come with levin, and one of one's own."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from typing import Any
+
+from torch import Tensor
 
 import levin as L
 from levin.loggers import CSVLogger, Logger, TensorBoardLogger
 from levin.testing import BoringModel
 from levin.utils.rank import rank_zero_only
-from torch import Tensor
 
 
 class MemoryLogger(Logger):
@@ -53,7 +52,8 @@ class Told(BoringModel):
         loss: Tensor = self(batch).mean()
         self.log("loss", loss)
         if isinstance(self.logger, TensorBoardLogger) and batch_idx == 0:
-            self.logger.experiment.add_scalar("by hand", loss.item(), self.global_step)
+            writer: Any = self.logger.experiment
+            writer.add_scalar("by hand", loss.item(), self.global_step)
         for logger in self.loggers:
             logger.log_metrics({"twice": 2 * loss.item()}, step=self.global_step)
         return loss
@@ -72,7 +72,9 @@ def main() -> None:
         enable_checkpointing=False,
     )
     trainer.fit(Told(lr=0.2))
-    assert mine.params["lr"] == 0.2 and mine.status == "success" and len(mine.rows) == 4
+    assert mine.params["lr"] == 0.2
+    assert mine.status == "success"
+    assert len(mine.rows) == 4
     first: Logger | None = trainer.logger
     assert first is not None
     print(first.log_dir, csv.log_dir, trainer.log_dir, mine.version)

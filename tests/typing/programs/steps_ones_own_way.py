@@ -1,17 +1,16 @@
 """A module that says itself how gradients are made, clipped and used."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
-import levin as L
 import torch
-from levin.testing import BoringModel
-from levin.utils.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import StepLR
+
+import levin as L
+from levin.testing import BoringModel
+from levin.utils.types import OptimizerLRSchedulerConfig
 
 
 class OwnWay(BoringModel):

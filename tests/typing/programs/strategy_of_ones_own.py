@@ -1,17 +1,16 @@
 """A strategy that counts what it is asked to do."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import levin as L
 import torch
-from levin.strategies import SingleDeviceStrategy
-from levin.testing import BoringModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+import levin as L
+from levin.strategies import SingleDeviceStrategy
+from levin.testing import BoringModel
 
 
 class CountingStrategy(SingleDeviceStrategy):

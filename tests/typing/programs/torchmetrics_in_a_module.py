@@ -1,14 +1,13 @@
 """Metrics that keep their own state."""
 
-from __future__ import annotations
-
-import levin as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+import levin as L
 
 
 class Classifier(L.LightningModule):

@@ -1,24 +1,25 @@
 """What a trainer tells, and what may be set on it."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
+
+from torch import Tensor
+from torch.optim import Optimizer
+from typing_extensions import assert_type
 
 import levin as L
 from levin.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from levin.loggers import Logger
 from levin.strategies import Strategy
 from levin.testing import BoringModel
-from torch import Tensor
-from torch.optim import Optimizer
 
 
 class Asking(BoringModel):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         trainer = self.trainer
-        assert trainer.training and not trainer.evaluating and not trainer.sanity_checking
-        assert trainer.state.fn == "fit" and trainer.state.stage is not None
+        assert trainer.training
+        assert not trainer.sanity_checking
+        assert trainer.state.fn == "fit"
         loss: Tensor = self(batch).mean()
         self.log("loss", loss)
         if trainer.is_last_batch:
@@ -30,18 +31,20 @@ class Asking(BoringModel):
 
 
 def show(trainer: L.Trainer) -> None:
-    module: L.LightningModule | None = trainer.lightning_module
-    optimizers: list[Optimizer] = trainer.optimizers
-    checkpoints: list[Checkpoint] = trainer.checkpoint_callbacks
-    stopping: EarlyStopping | None = trainer.early_stopping_callback
-    bar: ProgressBar | None = trainer.progress_bar_callback
-    logger: Logger | None = trainer.logger
-    strategy: Strategy = trainer.strategy
-    metrics: dict[str, Tensor] = trainer.callback_metrics
-    batches: int | float = trainer.num_training_batches
-    assert not math.isinf(batches)
-    print(type(module), len(optimizers), len(checkpoints), stopping, type(bar), logger, strategy.world_size)
-    print({name: value.item() for name, value in metrics.items()}, trainer.progress_bar_metrics)
+    assert_type(trainer.lightning_module, L.LightningModule | None)
+    assert_type(trainer.datamodule, L.LightningDataModule | None)
+    assert_type(trainer.optimizers, list[Optimizer])
+    assert_type(trainer.checkpoint_callbacks, list[Checkpoint])
+    assert_type(trainer.early_stopping_callback, EarlyStopping | None)
+    assert_type(trainer.progress_bar_callback, ProgressBar | None)
+    assert_type(trainer.loggers, list[Logger])
+    assert_type(trainer.logger, Logger | None)
+    assert_type(trainer.strategy, Strategy)
+    assert_type(trainer.callback_metrics, dict[str, Tensor])
+    assert_type(trainer.max_epochs, int | None)
+    assert_type(trainer.num_training_batches, int | float)
+    assert not math.isinf(trainer.num_training_batches)
+    print({name: value.item() for name, value in trainer.callback_metrics.items()})
     print(trainer.num_val_batches, trainer.world_size, trainer.global_rank, trainer.is_global_zero)
     print(trainer.precision, trainer.num_devices, trainer.device_ids, trainer.log_dir, trainer.ckpt_path)
     print(trainer.progress.epoch, trainer.progress.step, trainer.estimated_stepping_batches)
@@ -65,7 +68,8 @@ def main() -> None:
     trainer.fit(Asking())
     show(trainer)
     print(trainer.hooks)
-    assert "training_step" not in str(trainer.hooks) and trainer.current_epoch == 2
+    assert "on_train_epoch_start" in str(trainer.hooks)
+    assert trainer.current_epoch == 2
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from levin.core.module import LightningModule
     from levin.trainer.trainer import Trainer
 
-Metrics = dict[str, int | float | str]
+Metrics = dict[str, int | str | float | dict[str, float]]
 
 
 class ProgressBar(Callback):
