@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any
 from levin._version import __version__
 
 if TYPE_CHECKING:
-    from levin.core.callback import Callback
-    from levin.core.datamodule import LightningDataModule
-    from levin.core.module import LightningModule
-    from levin.trainer.trainer import Trainer
-    from levin.utils.seed import seed_everything
-
-if TYPE_CHECKING:  # `levin.callbacks` and the others are there without an import of their own
+    # `levin.callbacks` and the others are there without an import of their own
     from levin import accelerators as accelerators
     from levin import callbacks as callbacks
     from levin import checkpoint as checkpoint
@@ -32,6 +26,11 @@ if TYPE_CHECKING:  # `levin.callbacks` and the others are there without an impor
     from levin import testing as testing
     from levin import trainer as trainer
     from levin import utils as utils
+    from levin.core.callback import Callback
+    from levin.core.datamodule import LightningDataModule
+    from levin.core.module import LightningModule
+    from levin.trainer.trainer import Trainer
+    from levin.utils.seed import seed_everything
 
 __all__ = [
     "Callback",

@@ -227,7 +227,7 @@ def test_where_there_is_no_step_or_epoch_logging_is_an_error_that_names_the_hook
     rows, error = visit(hook, quiet, tmp_path, callback=callback)
     assert rows == 0
     assert isinstance(error, MisconfigurationException)
-    assert f"can't be used in `{hook}`" in str(error) or hook == "predict_step"
+    assert f"can't be used in `{hook}`" in str(error)
 
 
 @pytest.mark.parametrize("hook", ["training_step", "validation_step", "on_train_epoch_end"])
@@ -428,10 +428,14 @@ def test_any_other_reduction_is_refused_and_the_ways_out_are_named(fit, fx):
 
 def test_sums_and_extremes_are_not_weighed(fit):
     def log(self, batch, batch_idx):
-        for fx in ("sum", "min", "max"):
+        for fx in ("mean", "sum", "min", "max"):
             self.log(fx, batch.mean(), on_step=False, on_epoch=True, reduce_fx=fx)
+            self.log(f"sized {fx}", batch.mean(), on_step=False, on_epoch=True, reduce_fx=fx, batch_size=5)
 
-    assert floats(fit(line(log)).callback_metrics) == {"sum": 13.0, "min": 2.0, "max": 8.0}
+    values = floats(fit(line(log)).callback_metrics)
+    assert (values.pop("mean"), values.pop("sized mean")) == (pytest.approx(3.5), pytest.approx(13 / 3))
+    unweighed = {"sum": 13.0, "min": 2.0, "max": 8.0}
+    assert values == {**unweighed, **{f"sized {fx}": value for fx, value in unweighed.items()}}
 
 
 def test_what_is_for_several_processes_changes_nothing_in_one(fit):

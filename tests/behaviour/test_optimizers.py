@@ -486,6 +486,18 @@ def test_clipping_of_ones_own_may_choose_where_the_trainer_does_not(fit):
     assert module.weight.item() == pytest.approx(-0.5, abs=1e-5)
 
 
+def test_clipping_without_a_word_is_the_trainers(fit):
+    class Own(Line):
+        def configure_gradient_clipping(
+            self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+        ):
+            self.clip_gradients(optimizer)
+
+    module = Own()
+    fit(module, limit_train_batches=1, gradient_clip_val=0.25, gradient_clip_algorithm="value")
+    assert module.weight.item() == -0.5
+
+
 def test_clipping_of_ones_own_can_not_contradict_the_trainer(fit):
     class Own(Line):
         def configure_gradient_clipping(

@@ -45,7 +45,7 @@ def without_epoch_of_sanity_check(calls):
 
 
 def without_openings(calls):
-    """Leave out when training data is opened: after a reload, and in a second fit, Lightning does it twice."""
+    """Leave out when training data is opened: after a reload and in a second fit Lightning does it twice."""
     return [call for call in calls if call != "data.train.iter"]
 
 

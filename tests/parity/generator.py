@@ -1,11 +1,11 @@
 """Training programs drawn at random: each is a text that runs with levin and with Lightning alike.
 
-`programs()` is a hypothesis strategy. What it draws is a script, so that one that shows a difference can be read,
-copied and run by itself; only what was drawn otherwise than usual stands in it. `disagreements` runs a program with
-both frameworks and says where they differ.
+`programs()` is a hypothesis strategy. What it draws is a script, so that one that shows a difference can be
+read, copied and run by itself; only what was drawn otherwise than usual stands in it. `disagreements` runs a
+program with both frameworks and says where they differ.
 
-Where levin differs on purpose (docs/differences.md) programs are drawn so that it does not show, or both sides are
-brought to one form; such places name the row.
+Where levin differs on purpose (docs/differences.md) programs are drawn so that it does not show, or both
+sides are brought to one form; such places name the row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from hypothesis import strategies as st
-from programs import differences, numbers_of, report
+from programs import differences, report
 from recorder import CALLBACK_HOOKS, DATAMODULE_HOOKS, MODULE_HOOKS
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 from torch.optim import lr_scheduler as lr
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
-from torchmetrics import MeanMetric
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler,
+SequentialSampler from torchmetrics import MeanMetric
 
 L = importlib.import_module(FRAMEWORK)
 callbacks = importlib.import_module(f"{FRAMEWORK}.callbacks")
@@ -61,8 +61,8 @@ def told(value):
 
 
 def note(what, module=None, *arguments):
-    grad = "inference" if torch.is_inference_mode_enabled() else "grad" if torch.is_grad_enabled() else "no_grad"
-    line = " ".join([what, *map(told, arguments)])
+    grad = "inference" if torch.is_inference_mode_enabled() else "grad" if torch.is_grad_enabled() else
+    "no_grad" line = " ".join([what, *map(told, arguments)])
     if module is not None:
         mode = "train" if module.training else "eval"
         line += f" | e{module.current_epoch} s{module.global_step} {mode}"
@@ -150,7 +150,8 @@ class Seeing(L.Callback):
     def see(self, hook, trainer):
         if not trainer.sanity_checking:
             metrics = {kind: {k: float(v) for k, v in getattr(trainer, kind).items()} for kind in KINDS}
-            SEEN.append({"hook": hook, "epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
+            SEEN.append({"hook": hook, "epoch": trainer.current_epoch, "step": trainer.global_step,
+            **metrics})
 
 
 def seeing(hook):
@@ -311,7 +312,10 @@ SCHEDULERS = [
     "lr.CosineAnnealingWarmRestarts({}, 2)",
     "lr.CyclicLR({}, 0.01, 0.1, step_size_up=2, cycle_momentum=False)",
     "lr.OneCycleLR({}, 0.1, total_steps=40, cycle_momentum=False)",
-    "lr.OneCycleLR({}, 0.1, total_steps=int(self.trainer.estimated_stepping_batches) + 1, cycle_momentum=False)",
+    (
+        "lr.OneCycleLR({}, 0.1, total_steps=int(self.trainer.estimated_stepping_batches) + 1, "
+        "cycle_momentum=False)"
+    ),
     "lr.SequentialLR({0}, [lr.ConstantLR({0}, 0.5, 9), lr.ExponentialLR({0}, 0.9)], milestones=[2])",
 ]
 
@@ -331,8 +335,9 @@ class Drawing:
         self.num_optimizers = draw.one(1, 2) if self.manual else 1
         self.reload = draw.rarely(8, 0, 1, 2)
         self.again = draw.rarely(6, "", "fit", "resume")
-        # Lightning opens training loaders twice after a reload, in a second fit and where a resumed run begins:
-        # loaders that draw nothing make it the same (row "loaders after a reload, and in a second `fit`")
+        # Lightning opens training loaders twice after a reload, in a second fit and where a resumed run
+        # begins: # loaders that draw nothing make it the same (row "loaders after a reload, and in a second
+        # `fit`")
         self.reopens = bool(self.reload or self.again)
         self.validates = draw.chance(75)
         self.tests = draw.chance(20)
@@ -347,7 +352,10 @@ class Drawing:
         )
         self.train_names: list[str] = []
         self.val_names: list[str] = []
-        self.optimizers: list[str] = []
+        kinds = [kind for kind, weight in OPTIMIZERS.items() for _ in range(weight)]
+        self.optimizers = [draw.one(*kinds) for _ in range(self.num_optimizers)]
+        self.repeats = not self.manual and "LBFGS" in self.optimizers[0]
+        self.skips = draw.chance(6)
 
     # ------------------------------------------------------------------ the whole
 
@@ -377,10 +385,12 @@ class Drawing:
         form = draw.rarely(30, "tensor", "list", "dict")
         data = call("Stream" if stream else "Rows", repr(name), str(rows), repr(form))
         if draw.chance(6):
-            # Lightning opens what is no DataLoader once more (row "loaders that are any iterable"): these draw nothing
+            # Lightning opens what is no DataLoader once more (row "loaders that are any iterable"): these
+            # draw nothing
             return call("Batches" if self.streams else "SizedBatches", data, str(draw.number(1, 3)))
         options: dict[str, Any] = draw.arguments(50, batch_size=(2, 3, 4))
-        options.update(draw.arguments(15, drop_last=(True,)))
+        if not (stream and name.startswith("val")):  # no batches count as no validation in Lightning
+            options.update(draw.arguments(15, drop_last=(True,)))
         if not stream:
             options.update(self.sampling(name, data, rows, options))
         elif self.reopens:
@@ -408,8 +418,8 @@ class Drawing:
         if kind == "batch_sampler" and self.overfit:  # fails in Lightning where another loader shuffles
             return {}
         if kind == "batch_sampler":
-            # Lightning predicts in the order of the data, whatever the batch sampler says (row "`predict` with a
-            # `batch_sampler`")
+            # Lightning predicts in the order of the data, whatever the batch sampler says (row "`predict`
+            # with a # `batch_sampler`")
             sampler = "SequentialSampler" if name.startswith("predict") else "RandomSampler"
             options.pop("drop_last", None)
             size = options.pop("batch_size", 2)
@@ -512,7 +522,7 @@ class Drawing:
             )
         return call("self.log", repr(name), value, **chosen)
 
-    STEP_OPTIONS = {
+    STEP_OPTIONS = {  # noqa: RUF012  # a constant
         "prog_bar": (True,),
         "logger": (False,),
         "reduce_fx": ("mean", "sum", "min", "max", Text("torch.max")),
@@ -574,7 +584,8 @@ class Drawing:
                     f"{name}.step({draw.one('closure', 'closure=closure')})",
                 ]
             else:
-                clip = f"self.clip_gradients({name}, gradient_clip_val=0.1, gradient_clip_algorithm={draw.one('norm', 'value')!r})"
+                algorithm = draw.one("norm", "value")
+                clip = f"self.clip_gradients({name}, 0.1, {algorithm!r})"
                 update += [
                     f"loss = {loss}",
                     f"{name}.zero_grad()",
@@ -627,7 +638,10 @@ class Drawing:
     def hooks(self) -> list[str]:
         """Return the module's own hooks: those that log, and those that change the course."""
         draw, bodies = self.draw, {}
-        for hook in draw.some(list(LOGGING_HOOKS), 3) if draw.chance(30) else []:
+        hooks = list(LOGGING_HOOKS)
+        if self.repeats:  # Lightning forgets what it logged before (row "values of a repeated step")
+            hooks = [hook for hook in hooks if "before" not in hook and "after" not in hook]
+        for hook in draw.some(hooks, 3) if draw.chance(30) else []:
             is_epoch = "batch" not in hook and "before" not in hook and "after" not in hook
             options = (
                 {"prog_bar": (True,), "logger": (False,), "reduce_fx": ("max",)}
@@ -648,7 +662,7 @@ class Drawing:
         """Return hooks, each with a line that skips, stops or fails at some moment."""
         draw, turns = self.draw, []
         epoch, batch = draw.number(0, 1), draw.number(0, 2)
-        if draw.chance(6):
+        if self.skips:
             turns.append(
                 (
                     "on_train_batch_start",
@@ -682,7 +696,10 @@ class Drawing:
             lines += method("optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None)", body)
         if draw.chance(6):
             body = ["self.clip_gradients(optimizer, gradient_clip_val=0.1, gradient_clip_algorithm='norm')"]
-            header = "configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None)"
+            header = (
+                "configure_gradient_clipping(self, optimizer, gradient_clip_val=None, "
+                "gradient_clip_algorithm=None)"
+            )
             lines += method(header, body)
         if draw.chance(5):
             lines += method("backward(self, loss, *args, **kwargs)", ["loss.backward(*args, **kwargs)"])
@@ -706,15 +723,12 @@ class Drawing:
         draw = self.draw
         if not self.manual and draw.chance(3):
             return method("configure_optimizers(self)", ["return None"])
-        kinds = [kind for kind, weight in OPTIMIZERS.items() for _ in range(weight)]
         lines, names = [], ["one", "two"][: self.num_optimizers]
-        for name in names:
+        for name, kind in zip(names, self.optimizers, strict=True):
             own = {
                 "one": "self.net.parameters()" if self.num_optimizers > 1 else "self.parameters()",
                 "two": "self.other.parameters()",
             }
-            kind = draw.one(*kinds)
-            self.optimizers.append(kind)
             groups = (
                 '[{"params": self.net[0].parameters()}, {"params": self.net[-1].parameters(), "lr": 0.01}]'
             )
@@ -758,28 +772,34 @@ class Drawing:
     def checkpoint(self) -> str:
         """Return the text of a ModelCheckpoint."""
         draw = self.draw
+        # where no validation came since, levin waits for one (row "`every_n_train_steps` with a `monitor`")
         names = self.monitors()
-        monitor = draw.rarely(50, None, *names)
+        waits = [name for name in names if name in self.val_names]
+        usable = [name for name in names if name not in waits] if self.skips else names
+        monitor = draw.rarely(50, None, *usable) if usable else None
         options: dict[str, Any] = {} if monitor is None else {"monitor": monitor}
         rhythm = draw.rarely(40, "", "steps", "epochs")
-        # with a metric of the validation such a save waits for it (row "`every_n_train_steps` with a `monitor`")
+        # with a metric of the validation such a save waits for it (row "`every_n_train_steps` with a
+        # `monitor`")
         if rhythm == "steps" and (monitor is None or monitor in self.train_names):
             options["every_n_train_steps"] = draw.number(1, 3)
         elif rhythm == "epochs":
             options["every_n_epochs"] = draw.number(1, 2)
         options |= draw.arguments(
-            20,
+            15,
             save_top_k=(1, 2, 3, -1, 0) if monitor else (1, -1, 0),
             # Lightning writes last.ckpt in a dev run, too (row "`fast_dev_run` with `save_last`")
             **({} if self.dev_run else {"save_last": (True, "link")}),
             mode=("max", "min"),
             save_weights_only=(True,),
-            save_on_train_epoch_end=(True, False),
+            save_on_train_epoch_end=(False,) if monitor in waits else (True, False),
             filename=("{epoch}", "{epoch:02d}-{step}", "same", f"{{epoch}}-{{{names[0]}:.2f}}"),
             auto_insert_metric_name=(False,),
             enable_version_counter=(False,),
             dirpath=(Text('f"{ROOT}/mine"'),),
         )
+        if options.get("save_top_k") == 0:  # row "`save_last` with `save_top_k=0`"
+            options.pop("save_last", None)
         return call("callbacks.ModelCheckpoint", **options)
 
     def early_stopping(self) -> str:
@@ -808,7 +828,8 @@ class Drawing:
         draw, texts = self.draw, []
         if checkpoints:
             texts += [self.checkpoint() for _ in range(draw.rarely(50, 0, 1, 1, 2))]
-        # with a time between validations it fails in Lightning (row "`EarlyStopping` with a `val_check_interval`")
+        # with a time between validations it fails in Lightning (row "`EarlyStopping` with a
+        # `val_check_interval`")
         if isinstance(options.get("val_check_interval", 1), (int, float)) and draw.chance(20):
             texts.append(self.early_stopping())
         if has_logger and draw.chance(20):
@@ -837,16 +858,17 @@ class Drawing:
             min_epochs=(1, 2),
             min_steps=(1, 3, 5),
         )
-        # a count above the length of data that do not know theirs (row "the same with `limit_train_batches=n`")
+        # a count above the length of data that do not know theirs (row "the same with
+        # `limit_train_batches=n`")
         counts: tuple[Any, ...] = (1,) if self.streams else (1, 2, 3, 5, 0, 0.5, 0.34, 1.0, 0.0)
         # a share of several loaders (row "a share of several training loaders")
         options |= draw.arguments(
             12, limit_train_batches=counts, limit_val_batches=counts, limit_test_batches=counts
         )
-        if (
-            "fast_dev_run" not in options
-        ):  # both set the same limits (row "`fast_dev_run` with `overfit_batches`")
-            options |= draw.arguments(6, overfit_batches=(1,) if self.streams else (1, 2))
+        if self.dev_run:
+            options["fast_dev_run"] = self.dev_run
+        if self.overfit:
+            options["overfit_batches"] = self.overfit
         return options
 
     def intervals(self) -> dict[str, Any]:
@@ -929,7 +951,8 @@ class Drawing:
         if self.again == "fit":
             lines += ['note("again")', f"trainer.fit_loop.max_epochs = {longer}", fit]
         elif self.again == "resume":
-            # `current_epoch` of a resumed sanity check differs (row "from the end of an epoch"): there is none
+            # `current_epoch` of a resumed sanity check differs (row "from the end of an epoch"): there is
+            # none
             again = {**USUAL, **options, "max_epochs": longer, "num_sanity_val_steps": 0}
             path = 'f"{ROOT}/again.ckpt"'
             lines += ['note("again")', f"trainer.save_checkpoint({path})", "model = Model()"]
@@ -1025,14 +1048,14 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """Return nested values with a number where tensors are not a number."""
+    """Return nested values with a number for what is not a number, and would equal nothing."""
     if isinstance(value, dict):
         return {key: without_nan(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_nan(part) for part in value]
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         return torch.nan_to_num(value, nan=12345.0)
-    return value
+    return 12345.0 if isinstance(value, float) and math.isnan(value) else value
 
 
 def disagreements(program: Program) -> list[str]:

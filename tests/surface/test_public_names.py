@@ -35,7 +35,8 @@ def test_what_is_loaded_on_use_is_public(package):
 
 def test_the_first_page_of_names_is_this_short():
     assert levin.__all__ == sorted([*levin._HOMES, "__version__"])
-    assert names_under_type_checking("levin") == {f"{home}.{name}" for name, home in levin._HOMES.items()}
+    names = {name for name in names_under_type_checking("levin") if name.count(".") > 1}  # no sub-packages
+    assert names == {f"{home}.{name}" for name, home in levin._HOMES.items()}
 
 
 @pytest.mark.parametrize(("package", "name"), PUBLIC, ids=lambda value: value)

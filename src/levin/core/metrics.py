@@ -395,7 +395,7 @@ class Metrics:
         self.publish_fresh()
         _reset(self._evaluation)
         self._entries, self._in_step = self._training, in_step
-        self.dataloader_idx = self.batch = None
+        self.dataloader_idx = None
 
     # ------------------------------------------------------------------ reading
 

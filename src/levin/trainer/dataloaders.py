@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-from levin.core.datamodule import LightningDataModule
 from levin.core.hooks import DataHooks
 from levin.data.combined import CombinedLoader
 from levin.precision.base import Precision
@@ -23,6 +22,7 @@ from levin.utils.rank import rank_zero_warn
 if TYPE_CHECKING:
     import torch
 
+    from levin.core.datamodule import LightningDataModule
     from levin.core.module import LightningModule
     from levin.trainer.states import Run
 
@@ -100,16 +100,9 @@ def flatten(loaders: Any) -> list[Any]:
 
 def rebuild_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
     """The same collection with each loader changed."""
-    if isinstance(loaders, CombinedLoader):
-        loaders.flattened = [change(loader) for loader in loaders.flattened]
-        return loaders
-    if isinstance(loaders, Mapping):
-        changed = {key: rebuild_loaders(part, change) for key, part in loaders.items()}
-        return {**changed} if type(loaders) is dict else _updated(loaders, changed)
-    if isinstance(loaders, (list, tuple)):
-        parts = [rebuild_loaders(part, change) for part in loaders]
-        return type(loaders)(*parts) if hasattr(loaders, "_fields") else type(loaders)(parts)  # a namedtuple
-    return change(loaders)
+    combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders)
+    combined.flattened = [change(loader) for loader in combined.flattened]
+    return combined if combined is loaders else combined.iterables
 
 
 def one_at_a_time(loaders: Any) -> list[Any]:
