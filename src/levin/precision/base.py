@@ -46,7 +46,7 @@ class Precision:
         return batch
 
     def convert_output(self, output: Any) -> Any:
-        """Give floating-point tensors that leave the module the default type; Fabric does."""
+        """Give floating-point tensors that leave the module the default type, for loops of users."""
         return output
 
     # ------------------------------------------------------------------ contexts
