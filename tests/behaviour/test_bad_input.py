@@ -492,8 +492,7 @@ def test_the_last_checkpoint_of_nothing_is_told(short):
 FULL_DISK = """
     import resource, signal, torch, levin as L
     from levin.callbacks import ModelCheckpoint
-    from levin.data import CombinedLoader
-from levin.testing import BoringModel
+    from levin.testing import BoringModel
 
     class Big(BoringModel):
         def __init__(self):

@@ -279,6 +279,15 @@ def test_what_is_no_exception_leaves_fit_as_it_is(trainer, model, error, said):
     assert ("KeyboardInterrupt" in said()) is (error is KeyboardInterrupt)
 
 
+@pytest.fixture
+def interruptible():
+    """Let SIGINT raise KeyboardInterrupt; a shell's background job, as CI may be, ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_from_the_keyboard_stops_at_once_and_runs_no_closing_hooks(trainer, model):
     model.on_train_batch_end = lambda *_: signal.raise_signal(signal.SIGINT)
     model.on_train_end = model.on_fit_end = lambda: model.note("closing")

@@ -313,10 +313,7 @@ SCHEDULERS = [
     "lr.CosineAnnealingWarmRestarts({}, 2)",
     "lr.CyclicLR({}, 0.01, 0.1, step_size_up=2, cycle_momentum=False)",
     "lr.OneCycleLR({}, 0.1, total_steps=40, cycle_momentum=False)",
-    (
-        "lr.OneCycleLR({}, 0.1, total_steps=int(self.trainer.estimated_stepping_batches) + 1, "
-        "cycle_momentum=False)"
-    ),
+    "lr.LinearLR({}, total_iters=max(1, int(self.trainer.estimated_stepping_batches)))",
     "lr.SequentialLR({0}, [lr.ConstantLR({0}, 0.5, 9), lr.ExponentialLR({0}, 0.9)], milestones=[2])",
 ]
 

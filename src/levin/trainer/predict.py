@@ -126,7 +126,9 @@ class PredictionLoop:
                 self.current_batch_indices = self._indices(index, batch_idx)
                 for hook in hooks.on_predict_batch_start:
                     hook(batch, batch_idx, *extra)
+                run.metrics.scope = "predict_step"
                 prediction = step(batch, batch_idx, *extra)
+                run.metrics.scope = ""
                 for hook in hooks.on_predict_batch_end:
                     hook(prediction, batch, batch_idx, *extra)
                 if self.return_predictions:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import levin as L
@@ -111,7 +113,7 @@ def test_loggers_are_the_default_given_or_none(tmp_path):
 
 
 def test_the_default_logger_writes_tables_where_there_is_no_tensorboard(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it could not be imported
     made = gather_loggers(True, str(tmp_path), dev_run=False)[0]
     assert isinstance(made, CSVLogger)
     assert made.save_dir == str(tmp_path)
