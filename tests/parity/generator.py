@@ -40,8 +40,9 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 from torch.optim import lr_scheduler as lr
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler,
-SequentialSampler from torchmetrics import MeanMetric
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import RandomSampler, SequentialSampler
+from torchmetrics import MeanMetric
 
 L = importlib.import_module(FRAMEWORK)
 callbacks = importlib.import_module(f"{FRAMEWORK}.callbacks")
@@ -62,8 +63,10 @@ def told(value):
 
 
 def note(what, module=None, *arguments):
-    grad = "inference" if torch.is_inference_mode_enabled() else "grad" if torch.is_grad_enabled() else
-    "no_grad" line = " ".join([what, *map(told, arguments)])
+    grad = "grad" if torch.is_grad_enabled() else "no_grad"
+    if torch.is_inference_mode_enabled():
+        grad = "inference"
+    line = " ".join([what, *map(told, arguments)])
     if module is not None:
         mode = "train" if module.training else "eval"
         line += f" | e{module.current_epoch} s{module.global_step} {mode}"
@@ -151,8 +154,8 @@ class Seeing(L.Callback):
     def see(self, hook, trainer):
         if not trainer.sanity_checking:
             metrics = {kind: {k: float(v) for k, v in getattr(trainer, kind).items()} for kind in KINDS}
-            SEEN.append({"hook": hook, "epoch": trainer.current_epoch, "step": trainer.global_step,
-            **metrics})
+            counters = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            SEEN.append({"hook": hook, **counters, **metrics})
 
 
 def seeing(hook):

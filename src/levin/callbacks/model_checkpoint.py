@@ -272,7 +272,7 @@ class ModelCheckpoint(Checkpoint):
         self._note_score(trainer)
         is_due = self._is_epoch_due(trainer) and not self._saves_on_train_epoch_end(trainer)
         if not self._is_idle(trainer) and (self._is_waiting or is_due):
-            self._save(trainer)
+            self._save(trainer, waited=not is_due)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at every n-th epoch."""
@@ -353,8 +353,9 @@ class ModelCheckpoint(Checkpoint):
 
     # ------------------------------------------------------------------ which files stay
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer, *, waited: bool = False) -> None:
         self._is_waiting = False
+        self._may_miss = waited or not self._has_validated
         before, metrics = self._record(), self._candidates(trainer)
         path = ""
         if self.save_top_k != 0:
@@ -406,7 +407,7 @@ class ModelCheckpoint(Checkpoint):
         score = agreed_value(trainer, None if value is None else torch.as_tensor(value))
         if score is None:
             message = not_logged("ModelCheckpoint", monitor, metrics)
-            if self._has_validated:
+            if not self._may_miss:
                 raise MisconfigurationException(message)
             rank_zero_warn(f"{message} Nothing is saved meanwhile.")
         elif torch.isnan(score):

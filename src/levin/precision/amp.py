@@ -71,7 +71,8 @@ class MixedPrecision(Precision):
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """Within it, operations that gain from it and can stand it run in 16 bits."""
-        return torch.autocast(self.device, dtype=self.dtype)
+        # weights cast once and kept would be those from before a step within `training_step`
+        return torch.autocast(self.device, dtype=self.dtype, cache_enabled=False)
 
     def convert_output(self, output: Any) -> Any:
         """Cast floating-point tensors to the default type."""

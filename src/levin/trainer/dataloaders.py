@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -197,24 +198,24 @@ def without_dropping(loader: Any) -> Any:
     return with_batch_sampler(loader, BatchSampler(batches.sampler, batches.batch_size, drop_last=False))
 
 
-_KEPT = (
-    "dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn",
-    "multiprocessing_context", "generator", "prefetch_factor", "persistent_workers", "pin_memory_device",
-)  # fmt: skip
-
-
 def with_sampler(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
-    """The same loader with another sampler; the dataset is the same object."""
-    return DataLoader(sampler=sampler, **_settings(loader, "batch_size", "drop_last", *_KEPT))
+    """A copy of the loader, of the same class, with another sampler."""
+    if loader.batch_sampler is None:
+        return _with(loader, sampler=sampler)
+    batches = BatchSampler(sampler, loader.batch_size or 1, loader.drop_last)
+    return _with(loader, sampler=sampler, batch_sampler=batches)
 
 
 def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Any) -> DataLoader[Any]:
-    """The same loader with another sampler of batches; the dataset is the same object."""
-    return DataLoader(batch_sampler=batch_sampler, **_settings(loader, *_KEPT))
+    """A copy of the loader, of the same class, with another sampler of batches."""
+    return _with(loader, batch_sampler=batch_sampler, drop_last=getattr(batch_sampler, "drop_last", False))
 
 
-def _settings(loader: DataLoader[Any], *names: str) -> dict[str, Any]:
-    return {name: getattr(loader, name) for name in names if hasattr(loader, name)}
+def _with(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:
+    changed = copy.copy(loader)
+    # past its own __setattr__, which refuses such a change; workers that stay alive are the original's
+    vars(changed).update(parts, _iterator=None)
+    return changed
 
 
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:

@@ -159,15 +159,22 @@ class EvaluationLoop:
         step = bind_step(self._run, f"{prefix}_step")
         start: Hooks = getattr(self._run.hooks, f"on_{prefix}_batch_start")
         end: Hooks = getattr(self._run.hooks, f"on_{prefix}_batch_end")
+        is_over = False
         for index, batches in enumerate(passes):
             metrics.dataloader_idx = index if len(passes) > 1 else None
             metrics.start_batches()
             extra = (index,) if len(passes) > 1 else ()
-            self._run_loader(batches, index, extra, (step, start, end), f"{prefix}_step")
+            try:
+                self._run_loader(batches, index, extra, (step, start, end), f"{prefix}_step")
+            except StopIteration:  # a hook's way to end the evaluation
+                is_over = True
             metrics.end_batches()
             metrics.publish_fresh()
             logged.append(metrics.loggable())
+            if is_over:
+                break
         metrics.dataloader_idx = None
+        metrics.end_batches()  # what was logged before the first loader belongs to none
         return logged
 
     def _run_loader(

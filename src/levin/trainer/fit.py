@@ -97,7 +97,10 @@ class FitLoop:
         for batch in batches:
             metrics.batch, batch_idx, progress.is_last_batch = batch, progress.batch, batches.done
             if hooks.on_train_batch_start and _skips(hooks.on_train_batch_start, batch, batch_idx):
-                self._move_epoch_schedulers()
+                progress.is_last_batch = True
+                progress.batch_done()
+                self._move_schedulers(True, plateau=False)
+                progress.in_batch = False
                 break
             outputs = run_step(batch, batch_idx, batches.done)
             progress.batch_done()
@@ -123,7 +126,8 @@ class FitLoop:
         progress.in_epoch_end = True
         for hook in run.hooks.on_train_epoch_end:
             hook()
-        progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=True)
+        if progress.is_last_batch:  # not where the epoch was cut off
+            progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=True)
         run.metrics.publish_fresh()
         # the row belongs to the last batch that stepped, and that one was counted already
         run.write_logs(run.metrics.loggable(), step=progress.batches_that_stepped - 1, epoch=progress.epoch)

@@ -114,6 +114,38 @@ def test_a_loader_with_another_sampler_is_the_same_otherwise(loader, change):
     assert all(getattr(changed, name) is getattr(loader, name) for name in KEPT)
 
 
+class Scaled(DataLoader):
+    """A loader of the user's own, whose arguments are not all DataLoader's."""
+
+    def __init__(self, data, scale, **kwargs):
+        super().__init__(data, **kwargs)
+        self.scale = scale
+
+    def __iter__(self):
+        return (batch * self.scale for batch in super().__iter__())
+
+
+@pytest.mark.filterwarnings("ignore:`overfit_batches`")
+def test_a_loader_of_the_users_own_class_stays_what_it_is():
+    whole = without_dropping(Scaled(range(3), 10, batch_size=2, drop_last=True))
+    ordered = without_shuffling(Scaled(range(2), 10, shuffle=True))
+    assert [batch.tolist() for batch in whole] == [[0, 10], [20]]
+    assert [batch.tolist() for batch in ordered] == [[0], [10]]
+    assert type(whole) is type(ordered) is Scaled
+
+
+def test_a_loader_of_single_rows_stays_one():
+    rows = DataLoader(range(3), batch_size=None, sampler=[2, 1, 0])
+    assert list(with_sampler(rows, SequentialSampler(range(3)))) == [0, 1, 2]
+
+
+def test_a_changed_loader_leaves_the_given_one_as_it_is(loader):
+    changed = with_sampler(loader, SequentialSampler(range(5)))
+    assert loader.sampler is not changed.sampler
+    assert len(without_dropping(loader)) == 3
+    assert (len(loader), loader.drop_last) == (2, True)
+
+
 def test_another_sampler_gives_another_order_in_batches_of_the_same_size(loader):
     assert list(with_sampler(loader, SequentialSampler(range(5)))) == [(0, 1), (2, 3)]
 
