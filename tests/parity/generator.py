@@ -345,11 +345,12 @@ class Drawing:
         self.val_loaders = draw.rarely(20, 1, 2) if self.validates else 0
         self.home = draw.one("passed", "passed", "module", "datamodule")
         self.streams = draw.chance(12)
-        self.dev_run = draw.rarely(4, False, True, 2)
+        self.dev_run = draw.rarely(4, False, True, *([] if self.streams else [2]))
         # both set the same limits (row "`fast_dev_run` with `overfit_batches`")
         self.overfit = (
             0 if self.dev_run else draw.rarely(6, 0, 1) if self.streams else draw.rarely(6, 0, 1, 2)
         )
+        self.estimates = False
         self.train_names: list[str] = []
         self.step_names: list[str] = []
         self.val_names: list[str] = []
@@ -693,7 +694,8 @@ class Drawing:
         if draw.chance(5):
             hook = draw.one(*LOGGING_HOOKS)
             # out of the hooks of an epoch it ends the fit in Lightning (row "`StopIteration`")
-            error = draw.one("RuntimeError('told to')", *(["StopIteration()"] if "_batch_" in hook else []))
+            ends = "_batch_" in hook and self.val_loaders < 2
+            error = draw.one("RuntimeError('told to')", *(["StopIteration()"] if ends else []))
             condition = f"self.current_epoch == {epoch} and self.global_step >= {batch}"
             turns.append((hook, f"if {condition}: raise {error}"))
         return turns[:1]
@@ -780,6 +782,7 @@ class Drawing:
             settings |= draw.arguments(25, interval=("step", "epoch"), frequency=(1, 2), strict=(False,))
             return repr(settings)
         text = draw.one(*SCHEDULERS).format(optimizer)
+        self.estimates = self.estimates or "estimated" in text
         if draw.chance(40):
             return text
         settings = draw.arguments(60, interval=("step", "epoch"), frequency=(1, 2, 3))
@@ -797,8 +800,9 @@ class Drawing:
         monitor = draw.rarely(50, None, *usable) if usable else None
         options: dict[str, Any] = {} if monitor is None else {"monitor": monitor}
         rhythm = draw.rarely(40, "", "steps", "epochs")
-        # a metric that is not each step's is waited for (the same row)
-        if rhythm == "steps" and (monitor is None or monitor in self.step_names):
+        # a metric that is not each step's is waited for (the same row); at the last batch before a validation
+        # Lightning waits whatever the metric is (row "a save by steps at an epoch's last batch")
+        if rhythm == "steps" and (monitor is None or (monitor in self.step_names and not self.rhythm)):
             options["every_n_train_steps"] = draw.number(1, 3)
         elif rhythm == "epochs":
             options["every_n_epochs"] = draw.number(1, 2)
@@ -815,6 +819,8 @@ class Drawing:
             enable_version_counter=(False,),
             dirpath=(Text('f"{ROOT}/mine"'),),
         )
+        if monitor and rhythm == "steps":
+            options.pop("save_on_train_epoch_end", None)
         if options.get("save_top_k") == 0:  # row "`save_last` with `save_top_k=0`"
             options.pop("save_last", None)
         return call("callbacks.ModelCheckpoint", **options)
@@ -853,7 +859,8 @@ class Drawing:
             if not any("LBFGS" in kind for kind in self.optimizers):
                 options |= draw.arguments(40, log_weight_decay=(True,))
             texts.append(call("callbacks.LearningRateMonitor", **options))
-        if not self.manual and draw.chance(5):
+        # with both levin raises, as the number would be wrong (row "`estimated_stepping_batches`")
+        if not self.manual and not self.estimates and draw.chance(5):
             texts.append(
                 f"callbacks.GradientAccumulationScheduler({{{draw.number(0, 1)}: {draw.number(1, 3)}}})"
             )
@@ -955,11 +962,11 @@ class Drawing:
             lines.append(f"RESULTS.append(trainer.predict(model{', predict' if passed else other}))")
         longer = options["max_epochs"] + 1
         if self.again == "fit":
-            lines += ['note("again")', f"trainer.fit_loop.max_epochs = {longer}", fit]
+            lines += ['CALLS.append("again")', f"trainer.fit_loop.max_epochs = {longer}", fit]
         elif self.again == "resume":
             # none, as `current_epoch` differs in a resumed one (row "from the end of an epoch")
             again = {**USUAL, **options, "max_epochs": longer, "num_sanity_val_steps": 0}
-            lines += ['note("again")', 'path = max(Path(ROOT, "again").iterdir())', "model = Model()"]
+            lines += ['CALLS.append("again")', 'path = max(Path(ROOT, "again").iterdir())', "model = Model()"]
             lines += [call("trainer = L.Trainer", **again), f"{fit[:-1]}, ckpt_path=path)"]
         return lines
 

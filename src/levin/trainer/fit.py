@@ -277,9 +277,11 @@ class FitLoop:
 
     def log_due(self) -> bool:
         """Whether loggers get this step: each n-th, the last before a stop, all of a dev run."""
-        run, every = self._run, self._run.intervals.log_every_n_steps
-        is_due = every > 0 and ((run.progress.batches_that_stepped + 1) % every == 0 or run.state.should_stop)
-        return is_due or bool(run.debugging.fast_dev_run)
+        run = self._run
+        every = run.intervals.log_every_n_steps
+        if every > 0 and ((run.progress.batches_that_stepped + 1) % every == 0 or run.state.should_stop):
+            return True
+        return bool(run.debugging.fast_dev_run)
 
     def _validates_in(self, epoch: int) -> bool:
         every = self._run.intervals.check_val_every_n_epoch
