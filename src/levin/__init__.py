@@ -6,11 +6,10 @@ are first asked for, so that importing levin costs next to nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from levin._version import __version__
+from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
     # `levin.callbacks` and the others are there without an import of their own
@@ -50,20 +49,4 @@ _HOMES = {
     "seed_everything": "levin.utils.seed",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name, or a sub-package such as ``levin.callbacks``, the first time it is asked for."""
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value  # from now on a plain attribute
-        return value
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}. Its public names: {', '.join(__all__)}."
-    )
-
-
-def __dir__() -> list[str]:
-    """Return what is there already and what would be loaded."""
-    return sorted({*globals(), *__all__})
+load_on_use(__name__, _HOMES)

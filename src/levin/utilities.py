@@ -6,8 +6,9 @@ imports this one.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
     from levin.core.export import from_compiled, to_uncompiled
@@ -182,19 +183,4 @@ _HOMES = {
     "to_uncompiled": "levin.core.export",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load a helper the first time it is asked for."""
-    if name in _HOMES:
-        home, _, there = _HOMES[name].partition(":")
-        value = getattr(import_module(home), there or name)
-        globals()[name] = value  # from now on a plain attribute
-        return value
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}. Its public names: {', '.join(__all__)}."
-    )
-
-
-def __dir__() -> list[str]:
-    """Return what is there already and what would be loaded."""
-    return sorted({*globals(), *__all__})
+load_on_use(__name__, _HOMES)

@@ -8,7 +8,16 @@ import pytest
 
 import levin
 
-LAZY = ["levin", "levin.callbacks", "levin.loggers", "levin.profilers"]
+LAZY = [
+    "levin",
+    "levin.callbacks",
+    "levin.callbacks.progress",
+    "levin.checkpoint",
+    "levin.core",
+    "levin.loggers",
+    "levin.profilers",
+    "levin.trainer",
+]
 PUBLIC = [(package, name) for package in LAZY for name in importlib.import_module(package).__all__]
 
 

@@ -6,8 +6,9 @@ a list of them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
     from levin.callbacks.accumulation import GradientAccumulationScheduler
@@ -59,18 +60,4 @@ _HOMES = {
     "Timer": "levin.callbacks.timer",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name the first time it is asked for."""
-    if name not in _HOMES:
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}. Its public names: {', '.join(__all__)}."
-        )
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Return what is there already and what would be loaded."""
-    return sorted({*globals(), *__all__})
+load_on_use(__name__, _HOMES)

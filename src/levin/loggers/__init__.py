@@ -6,8 +6,9 @@ loaded when they are first asked for, and a logger's own package when the logger
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
     from levin.loggers.base import DummyLogger, Logger
@@ -24,18 +25,4 @@ _HOMES = {
     "TensorBoardLogger": "levin.loggers.tensorboard",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load a logger the first time it is asked for."""
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value  # from now on a plain attribute
-        return value
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}. Its public names: {', '.join(__all__)}."
-    )
-
-
-def __dir__() -> list[str]:
-    """Return what is there already and what would be loaded."""
-    return sorted({*globals(), *__all__})
+load_on_use(__name__, _HOMES)

@@ -8,11 +8,12 @@ that costs nothing.
 from __future__ import annotations
 
 import difflib
-from importlib import import_module
+import sys
 from typing import TYPE_CHECKING, Any
 
 from levin.profilers.base import PassThroughProfiler, Profiler
 from levin.utils.errors import MisconfigurationException
+from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
     from levin.profilers.pytorch import PyTorchProfiler
@@ -34,6 +35,8 @@ _HOMES = {
     "SimpleProfiler": "levin.profilers.simple",
 }
 
+load_on_use(__name__, _HOMES)
+
 _WORDS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
 
 
@@ -53,7 +56,7 @@ def parse_profiler(value: Any) -> Profiler:
         return value
     word = value.lower() if isinstance(value, str) else ""
     if word in _WORDS:
-        profiler: Profiler = __getattr__(_WORDS[word])()
+        profiler: Profiler = getattr(sys.modules[__name__], _WORDS[word])()
         return profiler
     if word == "xla":
         raise MisconfigurationException(
@@ -65,19 +68,3 @@ def parse_profiler(value: Any) -> Profiler:
     raise MisconfigurationException(
         f"profiler={value!r} is not known.{hint} Use one of {known}, or an object of a subclass of Profiler."
     )
-
-
-def __getattr__(name: str) -> Any:
-    """Load a profiler the first time it is asked for."""
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value  # from now on a plain attribute
-        return value
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}. Its public names: {', '.join(__all__)}."
-    )
-
-
-def __dir__() -> list[str]:
-    """Return what is there already and what would be loaded."""
-    return sorted({*globals(), *__all__})

@@ -6,8 +6,9 @@ run begins; `ProgressBar` is the base of your own.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
     from levin.callbacks.progress.base import ProgressBar
@@ -24,17 +25,4 @@ _HOMES = {
     "TQDMProgressBar": "levin.callbacks.progress.tqdm",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load a progress bar the first time it is asked for."""
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value  # from now on a plain attribute
-        return value
-    known = ", ".join(__all__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. Its public names: {known}.")
-
-
-def __dir__() -> list[str]:
-    """Return what is there already and what would be loaded."""
-    return sorted({*globals(), *__all__})
+load_on_use(__name__, _HOMES)
