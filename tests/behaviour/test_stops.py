@@ -10,7 +10,7 @@ import torch
 
 import levin as L
 from levin.callbacks import GradientAccumulationScheduler, Timer
-from levin.utils.errors import MisconfigurationException, PossibleUserWarning
+from levin.utils.errors import PossibleUserWarning
 
 
 @pytest.fixture
@@ -171,6 +171,12 @@ def test_a_stop_waits_for_min_steps_to_the_very_step(fit, noting):
     assert noting.notes[-4:] == ["train 1.1", "val 1.0", "val 1.1", "end 1"]
 
 
+@pytest.mark.parametrize(("least_epochs", "steps"), [(None, 4), (1, 4), (0, 2)])
+def test_min_steps_alone_let_the_first_epoch_end(fit, least_epochs, steps):
+    trainer = fit(stop_in("on_train_batch_end"), min_steps=2, min_epochs=least_epochs, max_epochs=5)
+    assert (trainer.global_step, trainer.min_epochs) == (steps, 1 if least_epochs is None else least_epochs)
+
+
 def test_both_minimums_must_be_met(fit):
     assert fit(stop_in("on_train_batch_end"), min_steps=6, min_epochs=2, max_epochs=5).global_step == 8
     assert fit(stop_in("on_train_batch_end"), min_steps=10, min_epochs=1, max_epochs=5).global_step == 10
@@ -271,7 +277,10 @@ def test_estimated_stepping_batches_of_a_stream_are_max_steps(quiet, noting, str
     assert trainer.estimated_stepping_batches == 7
 
 
-def test_estimated_stepping_batches_can_not_be_told_while_accumulation_changes(quiet):
-    trainer = quiet(max_epochs=2, callbacks=GradientAccumulationScheduler({0: 1, 1: 2}))
-    with pytest.raises(MisconfigurationException, match="GradientAccumulationScheduler"):
-        _ = trainer.estimated_stepping_batches
+@pytest.mark.parametrize("factors", [{0: 2}, {1: 2}, {0: 1, 1: 3}, {2: 4, 1: 2}, {7: 2}], ids=str)
+def test_estimated_stepping_batches_follow_an_accumulation_that_changes(quiet, noting, batches, factors):
+    trainer = quiet(max_epochs=3, callbacks=GradientAccumulationScheduler(factors), limit_val_batches=0)
+    estimates = []
+    noting.on_fit_start = lambda: estimates.append(trainer.estimated_stepping_batches)
+    trainer.fit(noting, batches(5))
+    assert estimates == [trainer.global_step]

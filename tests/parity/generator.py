@@ -859,7 +859,7 @@ class Drawing:
             if not any("LBFGS" in kind for kind in self.optimizers):
                 options |= draw.arguments(40, log_weight_decay=(True,))
             texts.append(call("callbacks.LearningRateMonitor", **options))
-        # with both levin raises, as the number would be wrong (row "`estimated_stepping_batches`")
+        # with both Lightning's number is wrong (row "`estimated_stepping_batches`")
         if not self.manual and not self.estimates and draw.chance(5):
             texts.append(
                 f"callbacks.GradientAccumulationScheduler({{{draw.number(0, 1)}: {draw.number(1, 3)}}})"

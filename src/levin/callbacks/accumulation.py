@@ -35,6 +35,7 @@ class GradientAccumulationScheduler(Callback):
             _check("factor", factor, at_least=1)
         self.scheduling: dict[int, int] = {0: 1, **scheduling}
         self.epochs: list[int] = sorted(self.scheduling)
+        self._factor = 1  # the one that was set
 
     def going_to_accumulate_grad_batches(self) -> bool:
         """Whether any of the factors is more than 1."""
@@ -45,7 +46,7 @@ class GradientAccumulationScheduler(Callback):
         return self.scheduling[max(start for start in self.epochs if start <= epoch)]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that nobody else decides.
+        """Check that nobody else decides, and set the factor: a run may go on inside of an epoch.
 
         Raises:
             RuntimeError: If the module steps its optimizers itself, or the strategy counts on its own.
@@ -61,7 +62,7 @@ class GradientAccumulationScheduler(Callback):
                 f"{type(trainer.strategy).__name__} accumulates gradients on its own, by the number given to "
                 "the Trainer: GradientAccumulationScheduler can't change it."
             )
-        if trainer.accumulate_grad_batches != 1:
+        if trainer.accumulate_grad_batches not in (1, self._factor):
             raise ValueError(
                 f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) and "
                 "GradientAccumulationScheduler both decide. Keep one: {0: n} is accumulate_grad_batches=n."
@@ -71,10 +72,15 @@ class GradientAccumulationScheduler(Callback):
             rank_zero_warn(
                 "Your `optimizer_zero_grad` runs once a step, not for each batch whose gradients add up."
             )
+        self._set_factor(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the factor of the epoch."""
-        trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)
+        self._set_factor(trainer)
+
+    def _set_factor(self, trainer: Trainer) -> None:
+        self._factor = self.get_accumulate_grad_batches(trainer.current_epoch)
+        trainer.accumulate_grad_batches = self._factor
 
 
 def _check(name: str, value: Any, *, at_least: int) -> None:

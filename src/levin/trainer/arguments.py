@@ -68,6 +68,8 @@ class Limits:
                 other = "1.0 for all batches" if isinstance(value, int) else "1 for one batch"
                 rank_zero_info(f"`Trainer({name}={value})` was given: {meaning} will be used. (Use {other}.)")
         known = {name: value for name, value in given.items() if value is not None or name == "max_steps"}
+        if "min_steps" in known:
+            known.setdefault("min_epochs", 1)  # who asks for steps alone gets the first epoch whole
         limits = cls(**known)
         if limits.overfit_batches:
             limits = replace(

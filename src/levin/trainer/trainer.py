@@ -79,7 +79,7 @@ class Trainer(TrainerView):
             limit.
         min_epochs: Do not stop before.
         max_steps: Stop after this many optimizer steps; -1 for no limit.
-        min_steps: Do not stop before.
+        min_steps: Do not stop before; ``min_epochs`` is 1 then, unless it is given.
         max_time: Stop after this time: "DD:HH:MM:SS", a timedelta, or a dict of its arguments.
         limit_train_batches: Training batches of an epoch: a number, or a share as a float.
         limit_val_batches: The same for validation.

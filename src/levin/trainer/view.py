@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from levin.callbacks.accumulation import GradientAccumulationScheduler
 from levin.callbacks.early_stopping import EarlyStopping
 from levin.callbacks.progress.base import ProgressBar
 from levin.core.callback import Callback, Checkpoint
 from levin.trainer.arguments import Setting
 from levin.trainer.parts import in_order
 from levin.trainer.states import RunningStage, TrainerStatus
-from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -269,22 +269,29 @@ class TrainerView:
     def estimated_stepping_batches(self) -> int | float:
         """The number of optimizer steps of the fit: what a schedule over the whole training needs.
 
-        Raises:
-            MisconfigurationException: If accumulation changes over the epochs, so that it can't be told.
+        It is infinite where nothing limits them, and ``max_steps`` where the data has no length.
         """
-        if any(len(getattr(callback, "scheduling", ())) > 1 for callback in self.callbacks):
-            raise MisconfigurationException(
-                "The number of steps can't be told while a `GradientAccumulationScheduler` changes the "
-                "accumulation. Give your scheduler the number of steps yourself."
-            )
         max_epochs = 1000 if self.max_epochs is None else self.max_epochs
         if max_epochs == -1:
             return self.max_steps if self.max_steps != -1 else math.inf
         self.fit_loop.load()
         if self.num_training_batches == math.inf:
             return self.max_steps
-        steps = math.ceil(self.num_training_batches / self.accumulate_grad_batches) * max(max_epochs, 1)
+        epochs, factors = max(max_epochs, 1), self._accumulation
+        starts = [epoch for epoch in sorted(factors) if epoch < epochs]
+        steps = sum(
+            math.ceil(self.num_training_batches / factors[start]) * (end - start)
+            for start, end in zip(starts, [*starts[1:], epochs], strict=True)
+        )
         return min(self.max_steps, steps) if self.max_steps != -1 else steps
+
+    @property
+    def _accumulation(self) -> dict[int, int]:
+        """Epoch -> the batches of an optimizer step from that epoch on."""
+        for callback in self.callbacks:
+            if isinstance(callback, GradientAccumulationScheduler):
+                return callback.scheduling
+        return {0: self.accumulate_grad_batches}
 
     @property
     def train_dataloader(self) -> Any:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from levin.callbacks import Callback, GradientAccumulationScheduler
 from levin.utils.errors import MisconfigurationException
@@ -22,6 +24,26 @@ def test_the_factor_changes_by_epoch(fit, scheduling, steps):
     counting = Steps()
     fit([GradientAccumulationScheduler(scheduling), counting])
     assert counting.seen == steps
+
+
+def test_a_second_fit_goes_on_with_it(fit, stepping):
+    model, counting = stepping(), Steps()
+    trainer = fit([GradientAccumulationScheduler({0: 2, 4: 4}), counting], model, limit_val_batches=0)
+    trainer.max_epochs = 5
+    trainer.fit(model, DataLoader(torch.zeros(64, 1)))
+    assert counting.seen == [2, 4, 6, 8, 9]
+
+
+def test_a_fit_that_goes_on_inside_of_an_epoch_has_that_epochs_factor(fit, tmp_path):
+    class Saving(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if (trainer.current_epoch, batch_idx) == (1, 1):
+                trainer.save_checkpoint(tmp_path / "x.ckpt")
+
+    fit([GradientAccumulationScheduler({1: 2}), Saving()])
+    counting = Steps()
+    fit([GradientAccumulationScheduler({1: 2}), counting], ckpt_path=tmp_path / "x.ckpt")
+    assert counting.seen == [6, 8]
 
 
 def test_the_schedule_can_be_asked():
