@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from levin._version import __version__
+from levin.utils import former
 from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
@@ -50,3 +51,4 @@ _HOMES = {
 }
 
 load_on_use(__name__, _HOMES)
+former.install()

@@ -184,3 +184,5 @@ _HOMES = {
 }
 
 load_on_use(__name__, _HOMES)
+
+__path__: list[str] = []  # no sub-modules, but an import of a former one is explained

@@ -10,6 +10,7 @@ from levin.accelerators.base import Accelerator, AcceleratorRegistry
 from levin.accelerators.cpu import CPUAccelerator
 from levin.accelerators.cuda import CUDAAccelerator, find_usable_cuda_devices
 from levin.accelerators.mps import MPSAccelerator
+from levin.utils.lazy import load_on_use
 
 __all__ = [
     "Accelerator",
@@ -19,3 +20,5 @@ __all__ = [
     "MPSAccelerator",
     "find_usable_cuda_devices",
 ]
+
+load_on_use(__name__, {})

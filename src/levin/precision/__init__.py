@@ -11,6 +11,7 @@ from levin.precision.base import Precision
 from levin.precision.double import DoublePrecision
 from levin.precision.half import HalfPrecision
 from levin.precision.parse import PRECISIONS, canonical_precision, parse_precision
+from levin.utils.lazy import load_on_use
 
 __all__ = [
     "PRECISIONS",
@@ -21,3 +22,5 @@ __all__ = [
     "canonical_precision",
     "parse_precision",
 ]
+
+load_on_use(__name__, {})

@@ -1,6 +1,11 @@
 """How a model is laid over devices. Nothing here knows a Trainer: a loop of your own can use it, too."""
 
+from __future__ import annotations
+
 from levin.strategies.base import Strategy
 from levin.strategies.single_device import SingleDeviceStrategy
+from levin.utils.lazy import load_on_use
 
 __all__ = ["SingleDeviceStrategy", "Strategy"]
+
+load_on_use(__name__, {})

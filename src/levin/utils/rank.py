@@ -25,7 +25,7 @@ log: logging.Logger = logging.getLogger("levin")
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 # Frames of these packages are never what a warning is about.
-_INNER_PACKAGES = {"levin", "torch", "contextlib", "functools"}
+_INNER_PACKAGES = {"levin", "torch", "contextlib", "functools", "importlib"}
 
 
 def rank_from_environment() -> int | None:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from levin.utils.lazy import load_on_use
+
 PACKAGE = """
 from levin.utils.lazy import load_on_use
 __all__ = ["pi", "circle"]
@@ -51,6 +53,9 @@ def test_an_unknown_name_is_told_with_the_known_ones(shapes, name):
         getattr(shapes, name)
 
 
-def test_a_module_that_is_no_package_has_no_sub_modules():
-    with pytest.raises(AttributeError, match=r"'levin\.utilities' has no attribute 'rank_zero'"):
-        importlib.import_module("levin.utilities").rank_zero  # noqa: B018  (looking it up is the test)
+def test_a_module_that_is_no_package_has_no_sub_modules(shapes):
+    names = vars(importlib.import_module("shapes.round"))
+    names["__all__"] = []
+    load_on_use("shapes.round", {})
+    with pytest.raises(AttributeError, match=r"'shapes\.round' has no attribute 'angular'"):
+        shapes.round.angular  # noqa: B018  (looking it up is the test)

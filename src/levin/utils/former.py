@@ -1,0 +1,165 @@
+"""What earlier versions called things, and what says the same today: the words; each is told where it is met.
+
+Programs for Lightning 1.x are full of such names. Where the old form loses nothing it works, with one
+`LevinDeprecationWarning`; where it can't, the error names what took its place.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_PACKAGE = __name__.partition(".")[0]
+
+# Of what is planned and not built. A test holds that it is not there: who builds it changes the sentence.
+_NOT_YET = "which this version does not have yet"
+
+ALIASES: dict[str, str] = {
+    "accelerators.GPUAccelerator": "levin.accelerators.cuda:CUDAAccelerator",
+    "callbacks.ProgressBarBase": "levin.callbacks.progress.base:ProgressBar",
+    "loggers.LightningLoggerBase": "levin.loggers.base:Logger",
+    "precision.DoublePrecisionPlugin": "levin.precision.double:DoublePrecision",
+    "precision.HalfPrecisionPlugin": "levin.precision.half:HalfPrecision",
+    "precision.MixedPrecisionPlugin": "levin.precision.amp:MixedPrecision",
+    "precision.NativeMixedPrecisionPlugin": "levin.precision.amp:MixedPrecision",
+    "precision.PrecisionPlugin": "levin.precision.base:Precision",
+}
+"""Names that changed and nothing else: they still work. Each with the class that it stands for."""
+
+_RESULT = "Log what it held, `self.log(name, value)`, and return the loss."
+_DDP = 'Use `Trainer(strategy="ddp")`.'
+_FSDP = 'Use `Trainer(strategy="fsdp")`.'
+_NO_DEVICES = "levin runs on CPU, CUDA and MPS devices."
+_DEVICE_STATS = f"Its place is taken by `DeviceStatsMonitor()`, {_NOT_YET}."
+_GRAD_NORM = "Call `levin.utilities.grad_norm(module, norm_type=2)` in the hook `on_before_optimizer_step`."
+_LOGGERS = "Use `CSVLogger` or `TensorBoardLogger` of `levin.loggers`, or write a `Logger` of your own."
+_QUANTIZATION = "Use `torch.ao.quantization` in a callback of your own."
+_LIGHTNING_CLI = f"`LightningCLI` is something {_NOT_YET}: read arguments with argparse."
+
+NAMES: dict[str, str] = {
+    "EvalResult": _RESULT,
+    "TrainResult": _RESULT,
+    "data_loader": "Leave the decorator out: `def train_dataloader(self)` is found by its name.",
+    "callbacks.GPUStatsMonitor": _DEVICE_STATS,
+    "callbacks.XLAStatsMonitor": _DEVICE_STATS,
+    "callbacks.GradNormTracker": _GRAD_NORM,
+    "callbacks.QuantizationAwareTraining": _QUANTIZATION,
+    "loggers.LoggerCollection": "Pass a list: `Trainer(logger=[first, second])`.",
+    "loggers.NeptuneLogger": _LOGGERS,
+    "loggers.TestTubeLogger": _LOGGERS,
+    "loggers.TrainsLogger": _LOGGERS,
+    "accelerators.HPUAccelerator": _NO_DEVICES,
+    "accelerators.IPUAccelerator": _NO_DEVICES,
+    "accelerators.TPUAccelerator": _NO_DEVICES,
+    "precision.ApexMixedPrecisionPlugin": 'Use `MixedPrecision`, or `Trainer(precision="16-mixed")`.',
+    "precision.HPUPrecisionPlugin": _NO_DEVICES,
+    "precision.TPUBf16PrecisionPlugin": _NO_DEVICES,
+    "precision.TPUPrecisionPlugin": _NO_DEVICES,
+    "precision.XLABf16PrecisionPlugin": _NO_DEVICES,
+    "strategies.BaguaStrategy": _DDP,
+    "strategies.ColossalAIStrategy": _FSDP,
+    "strategies.DDP2Strategy": _DDP,
+    "strategies.DDPFullyShardedNativeStrategy": _FSDP,
+    "strategies.DDPFullyShardedStrategy": _FSDP,
+    "strategies.DDPShardedStrategy": _FSDP,
+    "strategies.DDPSpawnShardedStrategy": _FSDP,
+    "strategies.DDPSpawnStrategy": 'Use `DDPStrategy(start_method="spawn")`, or strategy="ddp_spawn".',
+    "strategies.DataParallelStrategy": _DDP,
+    "strategies.HPUParallelStrategy": _NO_DEVICES,
+    "strategies.HivemindStrategy": _DDP,
+    "strategies.HorovodStrategy": _DDP,
+    "strategies.IPUStrategy": _NO_DEVICES,
+    "strategies.SingleHPUStrategy": _NO_DEVICES,
+    "strategies.SingleTPUStrategy": _NO_DEVICES,
+    "strategies.TPUSpawnStrategy": _NO_DEVICES,
+    "cli.LightningCLI": _LIGHTNING_CLI,
+}
+"""Names that are gone, by their place below levin -> what to do."""
+
+_ONE_MODULE = "`levin.utilities` is one module: `from levin.utilities import ...`."
+
+MODULES: dict[str, str] = {
+    "pytorch": "Its names are in `levin` itself: `import levin`, `levin.callbacks`, ...",
+    "metrics": "Metrics are a package of their own: `import torchmetrics`.",
+    "lite": f"LightningLite has become `Fabric`, {_NOT_YET}.",
+    "profiler": "Use `levin.profilers`.",
+    "logging": "Use `levin.loggers`.",
+    "plugins": "Precisions are in `levin.precision`, the way to the disk is in `levin.checkpoint`. DDPPlugin "
+    'and its kin (DDPSpawnPlugin, DeepSpeedPlugin, ...) are strategies: `Trainer(strategy="ddp")`.',
+    "loops": "Loops are no longer classes to replace: use hooks, or `self.automatic_optimization = False`. "
+    "`trainer.fit_loop` is the one that runs.",
+    "overrides": "A module is wrapped by the strategy, and a step is written in the `LightningModule`.",
+    "tuner": f"`Tuner` is something {_NOT_YET}.",
+    "core.lightning": "Use `from levin import LightningModule`.",
+    "core.memory": "Use `from levin.utilities import ModelSummary`.",
+    "core.grads": "Use `from levin.utilities import grad_norm`.",
+    "core.decorators": "In place of `auto_move_data` use `trainer.predict(model, loader)`, or move the batch "
+    "yourself: `levin.utilities.move_data_to_device(batch, model.device)`.",
+    "callbacks.base": "Use `from levin.callbacks import Callback`.",
+    "callbacks.gpu_stats_monitor": _DEVICE_STATS,
+    "callbacks.xla_stats_monitor": _DEVICE_STATS,
+    "callbacks.quantization": _QUANTIZATION,
+    "loggers.neptune": _LOGGERS,
+    "loggers.test_tube": _LOGGERS,
+    "loggers.trains": _LOGGERS,
+    "trainer.connectors": "What connects the Trainer's parts is private: use its public attributes.",
+    "trainer.supporters": "Use `from levin.data import CombinedLoader`.",
+    "trainer.training_loop": "Use `trainer.fit_loop`.",
+    "utilities.cli": _LIGHTNING_CLI,
+    "utilities.distributed": "Use `from levin.utilities import rank_zero_only, rank_zero_info`.",
+    "utilities.warnings": "Use `from levin.utilities import rank_zero_warn, PossibleUserWarning`.",
+    "utilities.apply_func": "Use `from levin.utilities import apply_to_collection, move_data_to_device`.",
+    "utilities.cloud_io": "Use `torch.load(path, weights_only=True)`, or `levin.checkpoint` for all places "
+    "that fsspec knows.",
+    "utilities.device_parser": "Use `Trainer(devices=...)` and `trainer.device_ids`.",
+    "utilities.seed": "Use `from levin import seed_everything`, `from levin.utilities import isolate_rng`.",
+    "utilities.finite_checks": "Use `torch.isfinite`, or `Trainer(detect_anomaly=True)`.",
+    "utilities.argparse": "Use argparse, and `Trainer(**vars(args))`.",
+    "utilities.combined_loader": _ONE_MODULE,
+    "utilities.compile": _ONE_MODULE,
+    "utilities.exceptions": _ONE_MODULE,
+    "utilities.grads": _ONE_MODULE,
+    "utilities.memory": _ONE_MODULE,
+    "utilities.model_helpers": _ONE_MODULE,
+    "utilities.model_summary": _ONE_MODULE,
+    "utilities.parsing": _ONE_MODULE,
+    "utilities.rank_zero": _ONE_MODULE,
+    "utilities.types": _ONE_MODULE,
+}
+"""Modules that are gone, by their place below levin -> what to do."""
+
+ENVIRONMENT: dict[str, str] = {
+    "PL_TORCH_DISTRIBUTED_BACKEND": 'Use `DDPStrategy(process_group_backend="gloo")`.',
+    "PL_FAULT_TOLERANT_TRAINING": "Go on from a checkpoint: `trainer.fit(model, ckpt_path=...)`.",
+    "PL_RECONCILE_PROCESS": "When one process fails, the others end, too.",
+    "PL_INTER_BATCH_PARALLELISM": "Batches are moved to the device when they are needed.",
+}
+"""Environment variables that do nothing any more -> what to do."""
+
+
+def explanation(fullname: str) -> str | None:
+    """What to say of a module or a name of it that was there in earlier versions; None of others."""
+    package, _, place = fullname.partition(".")
+    today = (MODULES.get(place) or NAMES.get(place)) if package == _PACKAGE else None
+    return None if today is None else f"There is no `{fullname}`. {today}"
+
+
+class FormerNames:
+    """Python asks it for a module when nobody else has found one: it says what became of former ones."""
+
+    @staticmethod
+    def find_spec(fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG004  # Python's
+        """Find nothing.
+
+        Raises:
+            ModuleNotFoundError: If there was such a module, or such a name in a module. It has no ``name``:
+                ``from package import name`` would take an error of that name for its own, and replace it.
+        """
+        text = explanation(fullname)
+        if text is not None:
+            raise ModuleNotFoundError(text)
+
+
+def install() -> None:
+    """Explain imports of what is gone, from now on."""
+    if FormerNames not in sys.meta_path:
+        sys.meta_path.append(FormerNames)
