@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from levin import checkpoint as checkpoint
     from levin import core as core
     from levin import data as data
+    from levin import demos as demos
     from levin import loggers as loggers
     from levin import precision as precision
     from levin import profilers as profilers

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class LightningDataModule(DataHooks, HyperparametersMixin):
     """Data for training, validation, test and prediction, with all that is needed to get it.
 
-    Example:
+    Examples:
         >>> import levin as L
         >>> from torch.utils.data import DataLoader
         >>> class Digits(L.LightningDataModule):

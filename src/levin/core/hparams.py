@@ -80,7 +80,7 @@ class HyperparametersMixin:
             KeyError: There is no argument of such a name.
             ValueError: An object is neither a mapping nor a Namespace.
 
-        Example:
+        Examples:
             >>> class Settings(HyperparametersMixin):
             ...     def __init__(self, width, depth=2, **others):
             ...         self.save_hyperparameters(ignore="depth")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMixin, nn.Module):
     """A model with its training: write `training_step`, `configure_optimizers`, and what else you need.
 
-    Example:
+    Examples:
         >>> import levin as L, torch
         >>> class Line(L.LightningModule):
         ...     def __init__(self):

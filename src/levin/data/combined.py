@@ -37,7 +37,7 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
     Raises:
         ValueError: The mode is not known.
 
-    Example:
+    Examples:
         >>> loader = CombinedLoader({"a": range(3), "b": list("xy")}, "max_size_cycle")
         >>> for batch, batch_idx, dataloader_idx in loader:
         ...     print(batch, batch_idx)

@@ -58,7 +58,7 @@ class Profiler(ABC):
     def profile(self, action_name: str) -> Iterator[str]:
         """Within it, the action goes on.
 
-        Example:
+        Examples:
             >>> from levin.profilers import SimpleProfiler
             >>> profiler = SimpleProfiler()
             >>> with profiler.profile("load"):

@@ -40,7 +40,7 @@ def count_calls(run: Callable[[Callable[[], None]], Any], under: str | Path = _R
         For each step, from one mark to the next, how often each function was called. What comes before the
         first mark and after the last is not counted.
 
-    Example:
+    Examples:
         >>> def run(mark):
         ...     for _ in range(3):
         ...         mark()
@@ -78,7 +78,7 @@ def count_reads() -> Iterator[list[str]]:
     Yields:
         A list that grows with each read: what was called, and the line that called it.
 
-    Example:
+    Examples:
         >>> with count_reads() as reads:
         ...     _ = torch.ones(2).sum().item()
         >>> len(reads)

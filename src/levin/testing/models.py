@@ -173,6 +173,29 @@ class DemoModel(LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
 
 
+class Net(nn.Module):
+    """A small convolutional network for images of 28 x 28 grey pixels in ten classes, such as MNIST's digits.
+
+    It gives the logarithms of the classes' probabilities.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1: nn.Conv2d = nn.Conv2d(1, 32, kernel_size=3)
+        self.conv2: nn.Conv2d = nn.Conv2d(32, 64, kernel_size=3)
+        self.dropout1: nn.Dropout = nn.Dropout(0.25)
+        self.dropout2: nn.Dropout = nn.Dropout(0.5)
+        self.fc1: nn.Linear = nn.Linear(64 * 12 * 12, 128)
+        self.fc2: nn.Linear = nn.Linear(128, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images ``[N, 1, 28, 28]`` -> log-probabilities ``[N, 10]``."""
+        x = torch.relu(self.conv2(torch.relu(self.conv1(x))))
+        x = self.dropout1(nn.functional.max_pool2d(x, 2)).flatten(1)
+        x = self.dropout2(torch.relu(self.fc1(x)))
+        return torch.log_softmax(self.fc2(x), dim=1)
+
+
 class BoringDataModule(LightningDataModule):
     """256 rows for `BoringModel`: 64 each for training, validation, test and prediction."""
 

@@ -16,7 +16,7 @@ Source = Literal["key", "value", "any"]
 class LightningEnum(str, Enum):
     """Words that equal strings, and each other, whatever their case.
 
-    Example:
+    Examples:
         >>> class Colour(LightningEnum):
         ...     RED = "red"
         >>> Colour.RED == "Red"

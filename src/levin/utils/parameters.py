@@ -64,7 +64,7 @@ def _norm(values: Tensor, order: float) -> Tensor:
 def find_shared_parameters(module: nn.Module) -> list[list[str]]:
     """The names of parameters that are one and the same under several names, a group for each.
 
-    Example:
+    Examples:
         >>> model = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
         >>> model["b"].weight = model["a"].weight
         >>> find_shared_parameters(model)

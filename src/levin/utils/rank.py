@@ -63,6 +63,7 @@ class RankZeroOnly:
 
 
 rank_zero_only: RankZeroOnly = RankZeroOnly(rank_from_environment() or 0)
+"""The decorator itself. ``rank_zero_only.rank`` is the rank of this process."""
 
 
 def rank_zero_info(message: object, *args: object, **kwargs: Any) -> None:

@@ -39,7 +39,7 @@ class Registry(Generic[T]):
         entry_point_group: A group of entry points, each a factory, added when a name is first looked up. They
             replace no name that is registered already.
 
-    Example:
+    Examples:
         >>> loggers: Registry[object] = Registry("logger")
         >>> @loggers.register("memory", size=10)
         ... class MemoryLogger:

@@ -102,7 +102,7 @@ class Throughput:
     Raises:
         ValueError: One of them makes no sense.
 
-    Example:
+    Examples:
         >>> throughput = Throughput(window_size=2)
         >>> throughput.update(time=1.0, batches=1, samples=32)
         >>> throughput.update(time=3.0, batches=2, samples=64)
@@ -228,7 +228,7 @@ def measure_flops(
     Returns:
         The number of operations.
 
-    Example:
+    Examples:
         >>> with torch.device("meta"):
         ...     layer, batch = torch.nn.Linear(32, 8), torch.randn(2, 32)
         >>> measure_flops(layer, lambda: layer(batch))

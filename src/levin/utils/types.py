@@ -11,13 +11,25 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 STEP_OUTPUT = Tensor | Mapping[str, Any] | None
+"""What `training_step`, `validation_step` and `test_step` return."""
+
 EVALUATE_OUTPUT = list[Mapping[str, float]]
+"""What `Trainer.validate` and `Trainer.test` return: name -> value for each dataloader."""
+
 TRAIN_DATALOADERS = Any
+"""What `train_dataloader` returns: an iterable of batches, or a (nested) collection of such."""
+
 EVAL_DATALOADERS = Any
+"""What the other dataloader hooks return: an iterable of batches, or several."""
 
 LRSchedulerTypeTuple: tuple[type[LRScheduler], type[ReduceLROnPlateau]] = (LRScheduler, ReduceLROnPlateau)
+"""The classes of torch's schedulers, for `isinstance`."""
+
 LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
+"""A scheduler of torch's."""
+
 LRSchedulerType = type[LRScheduler] | type[ReduceLROnPlateau]
+"""A class of such schedulers."""
 
 
 @runtime_checkable
@@ -92,6 +104,8 @@ class OptimizerLRSchedulerConfig(TypedDict, total=False):
 
 
 LRSchedulerPLType = LRSchedulerTypeUnion
+"""A scheduler as modules see it."""
+
 OptimizerLRScheduler = (
     Optimizer
     | Sequence[Optimizer]
@@ -102,12 +116,13 @@ OptimizerLRScheduler = (
     | Sequence[OptimizerLRSchedulerConfig]
     | None
 )
+"""What ``configure_optimizers`` returns."""
 
 
 class AttributeDict(dict[str, Any]):
     """A dictionary whose entries are attributes too.
 
-    Example:
+    Examples:
         >>> settings = AttributeDict(lr=0.1, layers=2)
         >>> settings.lr = 0.2
         >>> settings["lr"]

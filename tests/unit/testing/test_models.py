@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from levin import Trainer
+from levin.demos import boring_classes
 from levin.testing import (
     BoringDataModule,
     BoringDataModuleNoLen,
@@ -11,11 +12,13 @@ from levin.testing import (
     DemoModel,
     IterableBoringDataModule,
     ManualOptimBoringModel,
+    Net,
     RandomDataset,
     RandomDictDataset,
     RandomIterableDataset,
     RandomIterableDatasetWithLen,
 )
+from levin.testing import models as testing_models
 
 QUIET = {
     "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
@@ -105,3 +108,22 @@ def test_the_iterable_data_module_has_a_sized_and_an_unsized_loader_for_each_sta
         assert len(sized) == len(list(unsized)) == count
         with pytest.raises(TypeError):
             len(unsized)
+
+
+def test_the_net_gives_log_probabilities_of_ten_classes_for_each_image():
+    net = Net()
+    assert list(dict(net.named_children())) == ["conv1", "conv2", "dropout1", "dropout2", "fc1", "fc2"]
+    given = net(torch.rand(3, 1, 28, 28))
+    assert torch.allclose(given.exp().sum(dim=1), torch.ones(3))
+    assert given.shape == (3, 10)
+
+
+def test_the_boring_classes_are_where_programs_import_them_from():
+    for name in boring_classes.__all__:
+        assert getattr(boring_classes, name).__module__ == "levin.testing.models"
+    models = {
+        name
+        for name, value in vars(testing_models).items()
+        if getattr(value, "__module__", "") == testing_models.__name__
+    }
+    assert set(boring_classes.__all__) == {name for name in models if not name.startswith("_")}
