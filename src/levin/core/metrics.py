@@ -504,10 +504,14 @@ def _check_value(name: str, value: Any) -> None:
     )
 
 
-def batch_size_of(batch: Any) -> int:
+def batch_size_of(batch: Any, *, remedy: str = "pass it to self.log(..., batch_size=...)") -> int:
     """The number of samples in a batch: the first dimension of its tensors, wherever it holds them.
 
     Warns where the tensors disagree and takes the first one's.
+
+    Args:
+        batch: The batch.
+        remedy: What to do where it can't be told, for messages.
 
     Raises:
         MisconfigurationException: If there is nothing to take it from.
@@ -525,13 +529,12 @@ def batch_size_of(batch: Any) -> int:
     if not sizes:
         raise MisconfigurationException(
             f"The batch size can't be told from a batch of type {type(batch).__name__}: it holds no tensor. "
-            "Pass it: self.log(..., batch_size=...)."
+            f"The remedy: {remedy}."
         )
     if len(set(sizes)) > 1:
         rank_zero_warn(
             f"The batch holds tensors of different lengths {sorted(set(sizes))}, and {sizes[0]} (the first "
-            "one's) is taken as its size to weight logged values with. If that is wrong, say it: "
-            "self.log(..., batch_size=...)."
+            "one's) is taken as its size. If that is wrong, {remedy}."
         )
     return sizes[0]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from levin.core import export
 from levin.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 from levin.core.hparams import HyperparametersMixin
+from levin.core.optimizers import divide_gradients
 from levin.core.restore import class_only, load_module_from_checkpoint
 from levin.utils.errors import MisconfigurationException
 from levin.utils.overrides import overrides
@@ -419,6 +420,55 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
                 "False` in `__init__`, or just return the loss."
             )
         self.trainer.backward(loss, *args, **kwargs)
+
+    @contextmanager
+    def update(
+        self,
+        optimizer: Optimizer,
+        *,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+        accumulate_grad_batches: int = 1,
+    ) -> Iterator[None]:
+        """An update in manual optimization: what is differentiated within it, the optimizer steps with.
+
+        >>> def training_step(self, batch, batch_idx):  # doctest: +SKIP
+        ...     generator, critic = self.optimizers()
+        ...     with self.update(critic, gradient_clip_val=1.0, accumulate_grad_batches=2):
+        ...         self.manual_backward(self.critic_loss(batch))
+
+        Clears the gradients before, switches those of the other optimizers' parameters off within
+        (`toggle_optimizer`), and after it unscales, clips and steps. A window of accumulated updates ends
+        when it is full or with the last batch of an epoch; its gradients are divided by the updates that it
+        had.
+
+        Args:
+            optimizer: One of `optimizers()`.
+            gradient_clip_val: The bound that gradients are clipped to.
+            gradient_clip_algorithm: "norm" (of all together; the default) or "value" (of each one).
+            accumulate_grad_batches: How many updates share one step.
+
+        Raises:
+            MisconfigurationException: In automatic optimization.
+        """
+        trainer = self.trainer
+        if self.automatic_optimization:
+            raise MisconfigurationException(
+                "`update` belongs to manual optimization. Set `self.automatic_optimization = False` in "
+                "`__init__`, or just return the loss."
+            )
+        wrapped = next(each for each in trainer.wrapped_optimizers if optimizer in (each, each.optimizer))
+        if not wrapped.num_accumulated:
+            wrapped.zero_grad()
+        ends = wrapped.num_accumulated + 1 >= accumulate_grad_batches or trainer.is_last_batch
+        with trainer.strategy.block_backward_sync(enabled=not ends), self.toggled_optimizer(wrapped):
+            yield
+        wrapped.num_accumulated += 1
+        if ends:
+            divide_gradients(wrapped, wrapped.num_accumulated)
+            wrapped.num_accumulated = 0
+            self.clip_gradients(wrapped, gradient_clip_val, gradient_clip_algorithm)
+            wrapped.step()
 
     def clip_gradients(
         self,

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
@@ -288,6 +289,23 @@ else:
     _AnOptimizer = object  # what it really inherits is the class of the optimizer that it wraps
 
 
+def gradients_of(optimizer: Optimizer) -> list[Tensor]:
+    """The gradients that an optimizer will step with; of sparse ones the values."""
+    found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return [grad._values() if grad.is_sparse else grad for grad in found]  # noqa: SLF001  # no other way
+
+
+def divide_gradients(optimizer: Optimizer, divisor: Any) -> None:
+    """Divide all gradients of an optimizer by a number, or a tensor of one."""
+    gradients = gradients_of(optimizer)
+    if gradients:
+        torch._foreach_div_(gradients, divisor)
+
+
+class SkipStep(Exception):  # noqa: N818  # an answer, not an error
+    """Raised from an optimizer's closure: the step is to be left out, its weights and state as they were."""
+
+
 class LightningOptimizer(_AnOptimizer):
     """An optimizer as a module sees it: `step` goes through strategy and precision, all else is its own.
 
@@ -311,6 +329,7 @@ class LightningOptimizer(_AnOptimizer):
         self._module = module
         self.before_step: Callable[[Optimizer], None] | None = None
         self.after_step: Callable[[], None] | None = None
+        self.num_accumulated: int = 0  # updates since its last step
 
     if not TYPE_CHECKING:  # to a type checker they are an optimizer's
         # what torch's methods work on is the wrapped optimizer's, as it is now: loading a checkpoint replaces
@@ -362,7 +381,12 @@ class LightningOptimizer(_AnOptimizer):
             )
         if self.before_step is not None:
             closure = self._prepared(closure, self.before_step)
-        result = self._strategy.optimizer_step(self._optimizer, closure, self._module, **kwargs)
+        try:
+            result = self._strategy.optimizer_step(self._optimizer, closure, self._module, **kwargs)
+        except SkipStep:
+            if self.after_step is None:  # in automatic optimization the loop takes it
+                raise
+            return None
         if self.after_step is not None:
             self.after_step()
         return result

@@ -140,9 +140,13 @@ class Updates:
     accumulate_grad_batches: int = 1
     gradient_clip_val: int | float | None = None
     gradient_clip_algorithm: str | None = None
+    normalize_by: str | None = None
+    on_nonfinite: str = "ignore"
 
     def __post_init__(self) -> None:
         """Check each one."""
+        _check_word("normalize_by", self.normalize_by, (None, "batches", "samples", "tokens"))
+        _check_word("on_nonfinite", self.on_nonfinite, ("ignore", "raise", "skip"))
         if isinstance(self.accumulate_grad_batches, Mapping):
             raise TypeError(
                 f"`accumulate_grad_batches` is {self.accumulate_grad_batches!r}. It is a whole number; for a "
@@ -164,6 +168,12 @@ class Updates:
                     f"`gradient_clip_algorithm` is {algorithm!r}. It is 'norm' or 'value'."
                 )
             object.__setattr__(self, "gradient_clip_algorithm", word)
+
+
+def _check_word(name: str, value: Any, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        words = ", ".join(map(repr, allowed[:-1]))
+        raise MisconfigurationException(f"`{name}` is {value!r}. It is {words} or {allowed[-1]!r}.")
 
 
 @dataclass(frozen=True)

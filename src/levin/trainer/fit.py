@@ -21,8 +21,9 @@ from levin.trainer.dataloaders import (
     together,
     without_shuffling,
 )
+from levin.trainer.gradients import Watch
 from levin.trainer.states import RunningStage
-from levin.trainer.step import AutomaticStep, ManualStep
+from levin.trainer.step import step_for
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
@@ -122,6 +123,8 @@ class FitLoop:
     def end_epoch(self) -> None:
         """The epoch's batches are over: what comes after them."""
         run, progress = self._run, self._run.progress
+        if run.watch is not None:
+            run.watch.hear()
         run.metrics.end_batches()
         progress.in_epoch_end = True
         for hook in run.hooks.on_train_epoch_end:
@@ -170,7 +173,7 @@ class FitLoop:
         if not skip:
             progress.start_epoch()
         self._validates = self._validates_in(progress.epoch)
-        self._step = AutomaticStep(run) if run.module.automatic_optimization else ManualStep(run)
+        self._step = step_for(run)
         run.metrics.start_batches()
         return batches, self._step
 
@@ -189,6 +192,7 @@ class FitLoop:
             self._open(run.progress.unfinished)
         if self._must_load_validation():
             self.validation.set_up_data()
+        run.watch = None if run.updates.on_nonfinite == "ignore" else Watch(run)
         module = run.module
         configs = run.lr_scheduler_configs if module.automatic_optimization else []
         move = run.hooks.bind("lr_scheduler_step", module)

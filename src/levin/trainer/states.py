@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from levin.strategies.base import Strategy
     from levin.trainer.arguments import Debugging, Intervals, Limits, Updates
     from levin.trainer.dispatch import HookTable
+    from levin.trainer.gradients import Watch
     from levin.trainer.progress import Progress
     from levin.utils.types import LRSchedulerConfig
 
@@ -122,6 +123,7 @@ class Run:
     attached: LightningModule | None = None
     datamodule: LightningDataModule | None = None
     compiler: Callable[..., Any] | None = None
+    watch: Watch | None = None
 
     @property
     def module(self) -> LightningModule:

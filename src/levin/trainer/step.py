@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from levin.core.module import LightningModule
+from levin.core.optimizers import SkipStep
+from levin.trainer.gradients import Window, finisher
 from levin.utils.errors import MisconfigurationException
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
     from levin.core.metrics import Metrics
     from levin.core.optimizers import LightningOptimizer
-    from levin.precision.base import Precision
     from levin.strategies.base import Strategy
     from levin.trainer.dispatch import HookTable
+    from levin.trainer.gradients import Watch
     from levin.trainer.progress import Progress
     from levin.trainer.states import Run
 
@@ -57,7 +59,6 @@ class AutomaticStep:
         self.metrics: Metrics = run.metrics
         self.progress: Progress = run.progress
         self.strategy: Strategy = strategy
-        self.precision: Precision = strategy.precision
         self.optimizer: Optimizer = strategy.optimizers[0]
         self.accumulate: int = 1
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
@@ -65,7 +66,9 @@ class AutomaticStep:
         self.wrapped: LightningOptimizer = run.wrapped_optimizers[0]
         # what comes before a step belongs to the call of `optimizer.step`, wherever that is made
         self.wrapped.before_step = self._prepare_step
-        self.backward: Callable[..., None] = _backward(run)
+        self.window: Window | None = Window(by) if (by := run.updates.normalize_by) is not None else None
+        self.finish_gradients: Callable[[Optimizer], None] | None = finisher(run, self.window)
+        self.backward: Callable[..., None] = _backward(run) if self.window is None else self._weighted(run)
         self.has_own_backward: bool = overrides(module, "backward", LightningModule)
         self.zero_grad: Callable[[], None] = self._zero_grad(run)
         self.clip: Callable[[Optimizer], None] = _clipping(run)
@@ -110,7 +113,7 @@ class AutomaticStep:
         finally:
             metrics.scope = outer
         loss = output if isinstance(output, Tensor) else _loss_of(output)
-        if loss is not None and self.accumulate > 1:
+        if loss is not None and self.accumulate > 1 and self.window is None:
             loss = loss / self.accumulate
         self.loss = loss
         if self.batch_idx % self.accumulate == 0:
@@ -132,9 +135,15 @@ class AutomaticStep:
         for hook in self.hooks.on_after_backward:
             hook()
 
+    def _weighted(self, run: Run) -> Callable[..., None]:
+        """Backward of a loss that counts in its window as much as its batch does."""
+        backward, window = _backward(run), self.window
+        assert window is not None
+        return lambda loss: backward(window.weigh(loss, self.output, self.batch))
+
     def _prepare_step(self, optimizer: Optimizer) -> None:
-        if self.precision.scales:
-            self.precision.unscale_gradients(optimizer)
+        if self.finish_gradients is not None:
+            self.finish_gradients(optimizer)
         for hook in self.hooks.on_before_optimizer_step:
             hook(optimizer)
         if self.has_own_clipping or self._run.updates.gradient_clip_val is not None:
@@ -154,6 +163,42 @@ class AutomaticStep:
         return {**self.output, "loss": loss} if isinstance(self.output, Mapping) else {"loss": loss}
 
 
+class GuardedStep(AutomaticStep):
+    """An `AutomaticStep` under ``on_nonfinite``: a bad batch leaves no gradients, a bad step no trace."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        assert run.watch is not None
+        self.watch: Watch = run.watch
+        self._has_gradients = False  # whether any batch of the window left some
+        self._is_left_out = False
+
+    def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:
+        """Train on a batch, unless its loss or the step's gradients are not finite."""
+        step, self._is_left_out = self.progress.step, False
+        try:
+            outputs = super().run(batch, batch_idx, is_last)
+        except SkipStep:
+            outputs = self._outputs()
+            self.batch = self.output = self.loss = None
+        if self._is_left_out:  # a module's own `optimizer_step` may have gone on
+            self.progress.step, self.stepped = step, False
+        return outputs
+
+    def _differentiate(self, loss: Tensor) -> None:
+        if self.watch.accepts_loss(loss):
+            super()._differentiate(loss)
+            self._has_gradients = True
+
+    def _prepare_step(self, optimizer: Optimizer) -> None:
+        has_gradients, self._has_gradients = self._has_gradients, False
+        self._is_left_out = True
+        if not has_gradients and self.loss is not None:
+            raise SkipStep
+        super()._prepare_step(optimizer)
+        self._is_left_out = False
+
+
 class ManualStep:
     """Manual optimization: `training_step` does it all; its optimizers bring in precision, hooks, counters.
 
@@ -167,10 +212,11 @@ class ManualStep:
         self.hooks: HookTable = run.hooks
         self.metrics: Metrics = run.metrics
         self.progress: Progress = run.progress
-        self.precision: Precision = run.strategy.precision
+        self.finish_gradients: Callable[[Optimizer], None] | None = finisher(run)
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
         for optimizer in run.wrapped_optimizers:
             optimizer.before_step, optimizer.after_step = self._before_step, self._after_step
+            optimizer.num_accumulated = 0  # what an epoch that was cut off left
 
     def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:  # noqa: ARG002  # a step's
         """Train on a batch."""
@@ -193,13 +239,20 @@ class ManualStep:
         )
 
     def _before_step(self, optimizer: Optimizer) -> None:
-        if self.precision.scales:
-            self.precision.unscale_gradients(optimizer)
+        if self.finish_gradients is not None:
+            self.finish_gradients(optimizer)
         for hook in self.hooks.on_before_optimizer_step:
             hook(optimizer)
 
     def _after_step(self) -> None:
         self.progress.step += 1
+
+
+def step_for(run: Run) -> Step:
+    """What the fit loop does with a batch in this run."""
+    if not run.module.automatic_optimization:
+        return ManualStep(run)
+    return AutomaticStep(run) if run.watch is None else GuardedStep(run)
 
 
 def bind_step(run: Run, name: str) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -109,6 +109,14 @@ class Trainer(TrainerView):
         default_root_dir: Where logs and checkpoints go, unless told otherwise: the current folder by default.
         enable_autolog_hparams: Whether hyper-parameters are logged when a run begins.
         model_registry: The name of a model registry; none is supported.
+        normalize_by: What the gradients of an accumulation window are the mean over. By default each loss is
+            divided by ``accumulate_grad_batches``, so that a short last window counts less, and a small batch
+            as much as a large one. "batches" divides by the batches that there were; "samples" and "tokens"
+            give the gradients of one big batch, for losses that are means over samples or tokens: their
+            number is the batch size, or "num_samples" or "num_tokens" in the dict that `training_step`
+            returns.
+        on_nonfinite: What happens if a loss or a gradient is NaN or infinite: "ignore" (train on), "raise"
+            (a `NonFiniteError` that names step and batch) or "skip" (train as if the batch had not been).
 
     Raises:
         TypeError: If an argument is unknown; its successor or the nearest name is said.
@@ -161,6 +169,8 @@ class Trainer(TrainerView):
         default_root_dir: str | Path | None = None,
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
+        normalize_by: Literal["batches", "samples", "tokens"] | None = None,
+        on_nonfinite: Literal["ignore", "raise", "skip"] = "ignore",
     ) -> None:
         check_barebones(
             barebones, fast_dev_run=fast_dev_run, detect_anomaly=detect_anomaly, profiler=profiler,
@@ -205,7 +215,13 @@ class Trainer(TrainerView):
         self.run: Run = Run(
             limits=limits.with_open_end(has_timer=has_timer(self._callbacks)),
             intervals=intervals,
-            updates=Updates(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm),
+            updates=Updates(
+                accumulate_grad_batches,
+                gradient_clip_val,
+                gradient_clip_algorithm,
+                normalize_by,
+                on_nonfinite,
+            ),
             debugging=debugging,
             strategy=self._hardware.strategy,
             profiler=(parsed := parse_profiler(profiler)),
@@ -346,6 +362,8 @@ class Trainer(TrainerView):
                 "There is nothing to save: call fit, validate, test or predict first, or "
                 "`strategy.connect(model)`."
             )
+        if self.run.watch is not None:
+            self.run.watch.hear()
         with self.profiler.profile("save_checkpoint"):
             checkpoint = saving.dump(self.run, self.callbacks, weights_only=bool(weights_only))
             self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)

@@ -156,7 +156,14 @@ def _verify_manual(run: Run) -> None:
     if updates.accumulate_grad_batches != 1:
         raise MisconfigurationException(
             f"`accumulate_grad_batches={updates.accumulate_grad_batches}` can't be applied in manual "
-            "optimization. Step every so many batches in `training_step`, and leave the Trainer's out."
+            "optimization. Step every so many batches in `training_step` (`self.update` does it), and leave "
+            "the Trainer's out."
+        )
+    if updates.normalize_by is not None:
+        raise MisconfigurationException(
+            f"`normalize_by={updates.normalize_by!r}` can't be applied in manual optimization. Accumulate "
+            "with `with self.update(optimizer, accumulate_grad_batches=...)`, which divides by the batches "
+            "that there were, and leave the Trainer's out."
         )
 
 

@@ -114,6 +114,8 @@ class TrainerView:
     accumulate_grad_batches: Setting[int] = Setting("updates")
     gradient_clip_val: Setting[int | float | None] = Setting("updates")
     gradient_clip_algorithm: Setting[str | None] = Setting("updates")
+    normalize_by: Setting[str | None] = Setting("updates")
+    on_nonfinite: Setting[str] = Setting("updates")
     fast_dev_run: Setting[int | bool] = Setting("debugging")
     barebones: Setting[bool] = Setting("debugging")
 

@@ -29,6 +29,10 @@ class LevinDeprecationWarning(DeprecationWarning):
     """Code uses something that a later version of levin will no longer have."""
 
 
+class NonFiniteError(FloatingPointError):
+    """A loss or a gradient is NaN or infinite, and ``Trainer(on_nonfinite="raise")`` asked to be told."""
+
+
 class SIGTERMException(SystemExit):
     """The process was asked to end (SIGTERM), and the run stopped at a safe point because of it."""
 
