@@ -25,7 +25,7 @@ def compositions(total: int) -> list[tuple[int, ...]]:
 
 
 class Sentences(L.LightningModule):
-    """Classifies the tokens of sentences of different lengths, in float64; keeps the gradients of each step."""
+    """Classifies the tokens of sentences of different lengths; keeps the gradients of each step."""
 
     def __init__(self, say=()):
         super().__init__()
@@ -277,7 +277,10 @@ def test_a_step_is_skipped_where_the_module_steps_in_its_own_way():
 
 
 def test_skipping_without_end_is_an_error():
-    with pytest.warns(UserWarning), pytest.raises(NonFiniteError, match="the 100th in a row to be skipped"):
+    with (
+        pytest.warns(UserWarning, match="it is skipped"),
+        pytest.raises(NonFiniteError, match="the 100th in a row to be skipped"),
+    ):
         fit(Fragile(), [torch.full((2, 1), math.nan)] * 200, on_nonfinite="skip")
 
 
@@ -336,10 +339,10 @@ def test_update_is_the_loop_that_one_would_write_by_hand(number):
             window = batches[first : first + 2]
             sums = {optimizer: [0.0] * 2 for optimizer in (critic, generator)}
             for batch in window:
-                # losses of the two are mixed as they are met: the critic is updated before the generator's last
                 for optimizer, part, loss in (
-                    (critic, plain.critic, plain.critic_loss), (generator, plain.generator, plain.generator_loss),
-                ):  # fmt: skip
+                    (critic, plain.critic, plain.critic_loss),
+                    (generator, plain.generator, plain.generator_loss),
+                ):
                     grads = torch.autograd.grad(loss(batch), list(part.parameters()))
                     sums[optimizer] = [a + b for a, b in zip(sums[optimizer], grads, strict=True)]
                     if batch is window[-1]:
@@ -358,7 +361,7 @@ def test_update_leaves_no_gradients_at_the_others_and_all_as_it_was():
 
     class Looking(Pair):
         def training_step(self, batch, batch_idx):
-            generator, critic = self.optimizers()
+            _, critic = self.optimizers()
             with self.update(critic):
                 seen.append([p.requires_grad for p in self.generator.parameters()])
                 self.manual_backward(self.critic_loss(batch))

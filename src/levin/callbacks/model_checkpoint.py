@@ -289,7 +289,14 @@ class ModelCheckpoint(Checkpoint):
             self._write(trainer, "", last, before)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave one more checkpoint, which counts among no best ones."""
+        """Leave one more checkpoint, which counts among no best ones; where the run was asked to end, the last."""
+        if (
+            exception is trainer.state.request
+            and self is trainer.checkpoint_callback
+            and _is_training(trainer)
+        ):
+            self._write(trainer, "", self._name_last(trainer, self._candidates(trainer)), self._record())
+            return
         if not self.save_on_exception or self._is_idle(trainer):
             return
         before, metrics = self._record(), self._candidates(trainer)

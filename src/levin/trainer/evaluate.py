@@ -202,6 +202,8 @@ class EvaluationLoop:
             if writes:
                 run.write_logs(metrics.loggable(), step=self._rows[index])
                 self._rows[index] += 1
+            if run.state.request is not None:
+                raise run.state.request
 
     def _publish(self, logged: list[dict[str, Any]]) -> None:
         """Hand on what was logged: to the loggers in one row, to the caller for each loader."""

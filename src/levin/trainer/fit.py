@@ -342,8 +342,10 @@ class FitLoop:
         progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
 
     def _epoch_is_over(self) -> bool:
-        """Whether the epoch ends with the batch at hand, the last one or not."""
+        """Whether the epoch ends with the batch at hand, the last one or not; here the run ends if that is asked for."""
         run = self._run
+        if run.state.request is not None:
+            raise run.state.request
         return 0 <= run.limits.max_steps <= run.progress.step or (run.state.should_stop and self.can_stop())
 
     def can_stop(self) -> bool:

@@ -49,7 +49,9 @@ class Window:
             batch: The batch.
         """
         weight = self._weight(output, batch)
-        if isinstance(weight, torch.Tensor):  # a quotient of integers would be a float32, whatever the loss is
+        if isinstance(
+            weight, torch.Tensor
+        ):  # a quotient of integers would be a float32, whatever the loss is
             weight = weight.detach().to(torch.promote_types(loss.dtype, torch.float32)).clamp(min=1)
         if self._first is None:
             self._first = weight

@@ -133,6 +133,8 @@ class PredictionLoop:
                     hook(prediction, batch, batch_idx, *extra)
                 if self.return_predictions:
                     self.predictions[index].append(prediction)
+                if run.state.request is not None:
+                    raise run.state.request
 
     def _fetcher(self, index: int) -> Fetcher:
         loader, move = self._flat[index], batch_mover(self._run)

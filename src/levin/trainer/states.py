@@ -87,12 +87,14 @@ class TrainerState:
         fn: Which of its methods runs, or ran last.
         stage: Which kind of batches is run now; None between runs.
         should_stop: Set it to end the fit after the current batch.
+        request: What is to end the run: raised at the next point at which the run can be gone on from.
     """
 
     status: TrainerStatus = TrainerStatus.INITIALIZING
     fn: TrainerFn | None = None
     stage: RunningStage | None = None
     should_stop: bool = False
+    request: BaseException | None = None
 
     @property
     def finished(self) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from levin.accelerators.base import Accelerator
     from levin.core.datamodule import LightningDataModule
+    from levin.core.metrics import Metrics
     from levin.core.module import LightningModule
     from levin.core.optimizers import LightningOptimizer
     from levin.loggers.base import Logger
@@ -75,7 +76,9 @@ class TrainerView:
     """
 
     run: Run
+    metrics: Metrics
     default_root_dir: str
+    enable_autolog_hparams: bool
     fit_loop: FitLoop
     validate_loop: EvaluationLoop
     test_loop: EvaluationLoop

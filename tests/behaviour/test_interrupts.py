@@ -1,0 +1,149 @@
+"""Ctrl-C once: the batch is finished and the run saved; twice: over at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import levin as L
+from levin.testing import BoringModel, RandomDataset
+
+
+class Counting(BoringModel):
+    """Presses Ctrl-C in a batch, as often as told."""
+
+    def __init__(self, at=None, times=1):
+        super().__init__()
+        self.at, self.times, self.begun, self.ended = at, times, [], []
+
+    def press(self, place):
+        if place == self.at:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+
+    def training_step(self, batch, batch_idx):
+        self.begun.append(batch_idx)
+        self.press(("train", self.current_epoch, batch_idx))
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        self.press(("val", self.current_epoch, batch_idx))
+        return super().validation_step(batch, batch_idx)
+
+    def predict_step(self, batch, batch_idx):
+        self.press(("predict", 0, batch_idx))
+        return batch_idx
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.ended.append(batch_idx)
+
+
+def data(workers=0):
+    return DataLoader(RandomDataset(32, 12), batch_size=2, num_workers=workers)
+
+
+def trainer(folder, **arguments):
+    defaults = {
+        "default_root_dir": folder, "logger": False, "enable_progress_bar": False,
+        "enable_model_summary": False, "max_epochs": 2, "num_sanity_val_steps": 0,
+    }  # fmt: skip
+    return L.Trainer(**{**defaults, **arguments})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("at", [("train", 0, 2), ("train", 0, 5), ("train", 1, 0)], ids=str)
+def test_the_batch_is_finished_and_the_run_goes_on_from_there(tmp_path, at, workers):
+    torch.manual_seed(0)
+    model, loader = Counting(at), data(workers)
+    torch.manual_seed(0)
+    plain = Counting()
+    interrupted = trainer(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(model, loader)
+    assert model.ended == model.begun
+    assert interrupted.interrupted
+    assert interrupted.state.status == "interrupted"
+    again = Counting()
+    trainer(tmp_path).fit(again, loader, ckpt_path="last")
+    trainer(tmp_path / "plain").fit(plain, loader)
+    assert model.ended + again.ended == plain.ended
+    assert torch.equal(again.layer.weight, plain.layer.weight)
+
+
+def test_pressed_again_it_ends_at_once(tmp_path):
+    model = Counting(("train", 0, 2), times=2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path).fit(model, data())
+    assert (model.begun, model.ended) == ([0, 1, 2], [0, 1])
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_it_ends_an_evaluation_and_a_prediction_too(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path).validate(Counting(("val", 0, 1)), data())
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path).predict(Counting(("predict", 0, 1)), data())
+
+
+def test_callbacks_hear_of_it_and_nothing_is_written_without_a_checkpoint_callback(tmp_path):
+    heard = []
+
+    class Hear(L.Callback):
+        def on_exception(self, trainer, pl_module, exception):
+            heard.append(type(exception))
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, enable_checkpointing=False, callbacks=Hear()).fit(Counting(("train", 0, 1)), data())
+    assert heard == [KeyboardInterrupt]
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_afterwards_ctrl_c_is_what_it_was(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path).fit(Counting(("train", 0, 1)), data())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_programs_own_handler_stays(tmp_path):
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+    try:
+        trainer(tmp_path, max_epochs=1).fit(Counting(("train", 0, 1)), data())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert pressed == [1]
+
+
+def test_a_run_in_another_thread_needs_no_signals(tmp_path):
+    model = Counting()
+    thread = threading.Thread(target=lambda: trainer(tmp_path, max_epochs=1).fit(model, data()))
+    thread.start()
+    thread.join()
+    assert len(model.ended) == 6
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {folder!r})
+from {module} import Counting, data, trainer
+trainer({root!r}).fit(Counting(("train", 0, 2)), data(workers=1))
+"""
+
+
+def test_a_script_ends_as_one_that_was_interrupted(tmp_path):
+    here = os.path.splitext(os.path.basename(__file__))[0]
+    script = SCRIPT.format(folder=os.path.dirname(__file__), module=here, root=str(tmp_path))
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == -signal.SIGINT  # a shell shows 130
+    assert "Ctrl-C: the run ends after this batch" in ended.stderr
+    assert "KeyboardInterrupt" in ended.stderr
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
