@@ -289,7 +289,7 @@ class ModelCheckpoint(Checkpoint):
             self._write(trainer, "", last, before)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave one more checkpoint, which counts among no best ones; where the run was asked to end, the last."""
+        """Leave one more checkpoint, which counts among no best ones; the last where one was asked for."""
         if (
             exception is trainer.state.request
             and self is trainer.checkpoint_callback

@@ -342,7 +342,7 @@ class FitLoop:
         progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
 
     def _epoch_is_over(self) -> bool:
-        """Whether the epoch ends with the batch at hand, the last one or not; here the run ends if that is asked for."""
+        """Whether the epoch ends with the batch at hand, the last or not; the run does if asked to."""
         run = self._run
         if run.state.request is not None:
             raise run.state.request
