@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from levin.checkpoint.io import plain
+from levin.checkpoint.plain import plain, type_name
 from levin.utils.apply import apply_to_collection
 from levin.utils.imports import available, require
 from levin.utils.rank import rank_zero_warn
@@ -170,7 +170,7 @@ class HyperparametersMixin:
         if not new:
             return
         self._hparams_refused |= frozenset(new)
-        listed = ", ".join(f"`hparams.{name}` ({_type_name(refused[name])})" for name in new)
+        listed = ", ".join(f"`hparams.{name}` ({type_name(refused[name])})" for name in new)
         arguments = ", ".join(f"{name}=..." for name in new)
         rank_zero_warn(
             f"Checkpoints of {type(self).__name__} leave out {listed}: only plain values and tensors can be "
@@ -281,7 +281,7 @@ def _entries_of(obj: Any) -> Any:
     hint = " Pass `vars(...)` of it." if dataclasses.is_dataclass(obj) else ""
     raise ValueError(
         f"save_hyperparameters takes names of arguments, or a dict or Namespace, but got {obj!r}, of type "
-        f"{_type_name(obj)}.{hint}"
+        f"{type_name(obj)}.{hint}"
     )
 
 
@@ -317,11 +317,6 @@ def _differ(first: Any, second: Any) -> bool:
         return bool(first != second)
     except (RuntimeError, ValueError):  # tensors and arrays don't say it in one word
         return True
-
-
-def _type_name(value: Any) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 # -------------------------------------------------------- types that plain values stand for, to be had back

@@ -16,7 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from levin.checkpoint.io import as_checkpoint, load, plain
+from levin.checkpoint.io import as_checkpoint, load
+from levin.checkpoint.plain import plain
 from levin.core.hparams import BUILD_KEYS, HyperparametersMixin, restored
 from levin.utils.imports import require
 from levin.utils.paths import PathLike, atomic_writer, exists, is_dir, open_file, parent

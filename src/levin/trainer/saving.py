@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from levin._version import __version__
 from levin.callbacks.model_checkpoint import ModelCheckpoint
-from levin.checkpoint.io import as_checkpoint, plain
+from levin.checkpoint.io import as_checkpoint
+from levin.checkpoint.plain import plain
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException
 from levin.utils.paths import exists, filesystem, is_local, join, listdir, local_path

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from levin.checkpoint.io import load, plain
+from levin.checkpoint.io import load
+from levin.checkpoint.plain import plain
 
 Pair = namedtuple("Pair", "left right")
 
