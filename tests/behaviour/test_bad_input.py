@@ -42,7 +42,7 @@ def short(quiet):
     return lambda **kwargs: quiet(**{"max_epochs": 1, **limits, **kwargs})
 
 
-# ---------------------------------------------------------------------- unknown and former arguments
+# ---------------------------------------------------------------------- unknown arguments
 
 
 @pytest.mark.parametrize(
@@ -62,39 +62,6 @@ def test_an_unknown_argument_names_the_nearest(given, nearest):
 def test_an_argument_like_no_other_is_told_with_all_that_are_known():
     with pytest.raises(TypeError, match=r"'xyz'. Known arguments: accelerator, .*, model_registry"):
         L.Trainer(xyz=1)
-
-
-FORMER = {
-    "gpus": "devices=", "num_gpus": "devices=", "tpu_cores": 'accelerator="tpu"', "ipus": "nothing",
-    "hpus": "nothing", "num_processes": 'accelerator="cpu", devices=', "nb_gpu_nodes": "num_nodes=",
-    "auto_select_gpus": 'devices="auto"', "distributed_backend": "strategy=", "amp_backend": "precision=",
-    "amp_level": "precision=", "use_amp": "precision=", "auto_lr_find": "lr_find",
-    "auto_scale_batch_size": "scale_batch_size", "replace_sampler_ddp": "use_distributed_sampler",
-    "weights_summary": "ModelSummary(max_depth", "progress_bar_refresh_rate": "refresh_rate=",
-    "process_position": "process_position=", "show_progress_bar": "enable_progress_bar",
-    "checkpoint_callback": "enable_checkpointing", "early_stop_callback": "EarlyStopping",
-    "resume_from_checkpoint": "ckpt_path=", "weights_save_path": "dirpath=",
-    "default_save_path": "default_root_dir", "terminate_on_nan": "detect_anomaly",
-    "track_grad_norm": "grad_norm", "log_grad_norm": "grad_norm", "print_nan_grads": "detect_anomaly",
-    "stochastic_weight_avg": "StochasticWeightAveraging", "flush_logs_every_n_steps": "of the logger",
-    "log_save_interval": "of the logger", "row_log_interval": "log_every_n_steps",
-    "add_row_log_interval": "log_every_n_steps", "log_gpu_memory": "DeviceStatsMonitor",
-    "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs=1",
-    "multiple_trainloader_mode": "CombinedLoader", "truncated_bptt_steps": "automatic_optimization = False",
-    "prepare_data_per_node": "attribute", "move_metrics_to_cpu": "nothing", "min_nb_epochs": "min_epochs",
-    "max_nb_epochs": "max_epochs", "nb_sanity_val_steps": "num_sanity_val_steps",
-    "train_percent_check": "limit_train_batches", "val_percent_check": "limit_val_batches",
-    "test_percent_check": "limit_test_batches", "overfit_pct": "overfit_batches",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("former", FORMER)
-def test_an_argument_of_former_days_names_its_successor(former):
-    with pytest.raises(TypeError) as raised:
-        L.Trainer(**{former: 1})
-    text = str(raised.value)
-    assert f"unexpected keyword argument {former!r}" in text
-    assert FORMER[former] in text.partition("It was replaced by: ")[2]
 
 
 # ---------------------------------------------------------------------- no model, or only half of one

@@ -26,7 +26,7 @@ from levin.loggers import CSVLogger, TensorBoardLogger
 from levin.precision import MixedPrecision
 from levin.profilers import SimpleProfiler
 from levin.strategies import SingleDeviceStrategy
-from levin.utils.errors import MisconfigurationException
+from levin.utils.errors import LevinDeprecationWarning, MisconfigurationException
 
 
 def test_without_arguments_everything_has_its_known_default(tmp_path, monkeypatch):
@@ -103,7 +103,6 @@ REFUSED = [
     ("max_epochs", 2.5, MisconfigurationException, "whole number"),
     ("max_epochs", True, MisconfigurationException, "whole number"),
     ("max_steps", -2, MisconfigurationException, "from -1"),
-    ("max_steps", None, TypeError, "-1 .no limit."),
     ("limit_train_batches", 1.5, MisconfigurationException, "share of them"),
     ("limit_val_batches", -1, MisconfigurationException, "share of them"),
     ("limit_test_batches", "all", MisconfigurationException, "share of them"),
@@ -119,7 +118,6 @@ REFUSED = [
     ("log_every_n_steps", -1, MisconfigurationException, "from 0"),
     ("reload_dataloaders_every_n_epochs", -1, MisconfigurationException, "from 0"),
     ("accumulate_grad_batches", 0, MisconfigurationException, "from 1"),
-    ("accumulate_grad_batches", {0: 2}, TypeError, "GradientAccumulationScheduler"),
     ("gradient_clip_val", "1", TypeError, "a number, or None"),
     ("gradient_clip_algorithm", "norms", MisconfigurationException, "'norm' or 'value'"),
     ("fast_dev_run", -1, MisconfigurationException, "from 0"),
@@ -184,8 +182,6 @@ HARDWARE = [
     ({"accelerator": "cuda"}, MisconfigurationException, r"not available on this machine.*\['cpu'\]"),
     ({"accelerator": "cpuu"}, ValueError, "Did you mean 'cpu'.*Known: 'auto', 'gpu'"),
     ({"accelerator": "tpu"}, ValueError, "'tpu' is not known. Known"),
-    ({"accelerator": "ddp"}, ValueError, "name of a strategy.*strategy='ddp'"),
-    ({"accelerator": "dp"}, ValueError, "name of a strategy.*strategy='dp'"),
     ({"devices": 0}, MisconfigurationException, "devices=0 asks for no device"),
     ({"devices": "0"}, MisconfigurationException, "devices='0' asks for no device"),
     ({"devices": []}, MisconfigurationException, r"devices=\[\] asks for no device"),
@@ -194,15 +190,14 @@ HARDWARE = [
     ({"devices": -1}, TypeError, "devices=-1.*accelerator='cpu'"),
     ({"num_nodes": 2}, MisconfigurationException, "2 processes, and this version of levin runs one"),
     ({"num_nodes": 0}, ValueError, "num_nodes=0.*from 1"),
-    ({"num_nodes": "2"}, ValueError, "num_nodes='2'.*whole number"),
+    ({"num_nodes": "x"}, ValueError, "num_nodes='x'.*whole number"),
     ({"strategy": "ddp"}, MisconfigurationException, "strategy='ddp'.*Use strategy='auto'"),
     ({"strategy": "fsdp"}, MisconfigurationException, "several processes"),
     ({"strategy": "dp"}, ValueError, "was removed. Its place was taken by strategy='ddp'"),
     ({"strategy": "ddp_sharded"}, ValueError, "strategy='fsdp'"),
     ({"strategy": "single_devise"}, ValueError, "Did you mean 'single_device'"),
-    ({"strategy": None}, ValueError, "strategy=None is not known"),
     ({"precision": "17"}, ValueError, "precision='17' is not known.*'bf16-mixed'"),
-    ({"plugins": "ddp_sharded"}, MisconfigurationException, "strategy='ddp_sharded'"),
+    ({"plugins": "amp"}, MisconfigurationException, "'amp', which is no plugin"),
     ({"plugins": [7]}, MisconfigurationException, "7, which is no plugin.*Precision, CheckpointIO"),
     ({"plugins": [TorchCheckpointIO(), TorchCheckpointIO()]}, MisconfigurationException, "two of a kind"),
     (
@@ -221,7 +216,7 @@ def test_hardware_that_is_not_there_or_not_known_is_told(quiet, arguments, error
 
 
 def test_a_former_precision_is_taken_with_a_hint(quiet):
-    with pytest.warns(UserWarning, match="Write 'bf16-mixed'"):
+    with pytest.warns(LevinDeprecationWarning, match="Write 'bf16-mixed'"):
         assert quiet(precision="bf16").precision == "bf16-mixed"
 
 

@@ -217,6 +217,15 @@ def test_a_changed_setting_is_checked_as_in_the_constructor(quiet, name, value):
     assert trainer.max_epochs == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [("max_steps", None, "-1 .no limit."), ("accumulate_grad_batches", {0: 2}, "GradientAccumulationSched")],
+)
+def test_what_only_the_constructor_takes_is_told(quiet, name, value, text):
+    with pytest.raises(TypeError, match=f"`{name}` is .*{text}"):
+        setattr(quiet(), name, value)
+
+
 def test_a_changed_setting_counts_from_the_next_epoch_on(quiet, noting, batches):
     def on_train_epoch_start():
         trainer.accumulate_grad_batches = noting.current_epoch + 1

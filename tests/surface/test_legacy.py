@@ -6,10 +6,25 @@ import importlib
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 import levin as L
+from levin.callbacks import (
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LambdaCallback,
+    ModelCheckpoint,
+    ModelSummary,
+    TQDMProgressBar,
+)
+from levin.data import CombinedLoader
+from levin.loggers import CSVLogger
+from levin.testing import BoringModel
+from levin.trainer.former import ARGUMENTS, VALUES
 from levin.utils import former
 from levin.utils.errors import LevinDeprecationWarning
 
@@ -99,3 +114,351 @@ def test_a_script_sees_the_explanation_as_its_last_line():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.stderr.splitlines()[-1].startswith("ModuleNotFoundError: There is no `levin.metrics`. Metrics")
+
+
+# ---------------------------------------------------------------------- arguments of the Trainer
+
+SAVING = ModelCheckpoint(monitor="val_loss")
+STOPPING = EarlyStopping("val_loss")
+
+
+def outcome(**arguments):
+    """What a Trainer made of its arguments, or the error that it raised."""
+    try:
+        trainer = L.Trainer(**{"logger": False, **arguments})
+    except Exception as error:  # which one it is, is compared
+        return f"{type(error).__name__}: {error}"
+    run = trainer.run
+    callbacks = [(type(callback).__name__, settings_of(callback)) for callback in trainer.callbacks]
+    return {
+        "hardware": (type(trainer.accelerator), trainer.num_devices, trainer.num_nodes, trainer.precision),
+        "groups": (run.limits, run.intervals, run.updates, run.debugging),
+        "callbacks": callbacks,
+        "rest": (trainer.default_root_dir, trainer.use_distributed_sampler, type(trainer.profiler)),
+    }
+
+
+def settings_of(callback):
+    kinds = (bool, int, float, str, dict, type(None))
+    return {name: value for name, value in vars(callback).items() if isinstance(value, kinds)}
+
+
+CPU = {"accelerator": "cpu"}
+
+# former arguments, the same in today's words, and how the warning writes it if not as the latter
+WORKING = [
+    ({"gpus": 0}, CPU),
+    ({"gpus": "0"}, CPU),
+    ({"gpus": None}, {}),
+    ({"gpus": 1}, {"accelerator": "gpu", "devices": 1}),
+    ({"gpus": -1}, {"accelerator": "gpu", "devices": -1}),
+    ({"gpus": [0, 1]}, {"accelerator": "gpu", "devices": [0, 1]}),
+    ({"gpus": "0,1"}, {"accelerator": "gpu", "devices": "0,1"}),
+    ({"gpus": 2, "accelerator": "gpu"}, {"accelerator": "gpu", "devices": 2}),
+    ({"gpus": 2, "accelerator": "auto"}, {"accelerator": "gpu", "devices": 2}),
+    (
+        {"gpus": 1, "accelerator": "cuda"},
+        {"accelerator": "cuda", "devices": 1},
+        "accelerator='gpu', devices=1",
+    ),
+    ({"gpus": 1, "num_processes": 1}, {"accelerator": "gpu", "devices": 1}),
+    ({"num_gpus": 2}, {"accelerator": "gpu", "devices": 2}),
+    ({"tpu_cores": 8}, {"accelerator": "tpu", "devices": 8}),
+    ({"tpu_cores": None}, {}),
+    ({"ipus": None}, {}),
+    ({"hpus": 0}, {}),
+    ({"num_processes": 1}, {}),
+    ({"num_processes": 2}, {"accelerator": "cpu", "devices": 2}),
+    ({"num_processes": 2, **CPU}, {"accelerator": "cpu", "devices": 2}),
+    ({"nb_gpu_nodes": 1, **CPU}, {"num_nodes": 1, **CPU}, "num_nodes=1"),
+    ({"num_nodes": "1", **CPU}, {"num_nodes": 1, **CPU}, "num_nodes=1"),
+    ({"auto_select_gpus": False}, {}),
+    ({"distributed_backend": None}, {}),
+    ({"distributed_backend": "ddp"}, {"strategy": "ddp"}),
+    ({"distributed_backend": "dp"}, {"strategy": "dp"}),
+    ({"distributed_backend": "ddp_cpu"}, {"accelerator": "cpu", "strategy": "ddp_spawn"}),
+    ({"accelerator": "ddp"}, {"strategy": "ddp"}),
+    ({"accelerator": "ddp2"}, {"strategy": "ddp2"}),
+    ({"accelerator": "horovod"}, {"strategy": "horovod"}),
+    ({"accelerator": "ddp_cpu"}, {"accelerator": "cpu", "strategy": "ddp_spawn"}),
+    (
+        {"accelerator": "ddp", "gpus": 2},
+        {"strategy": "ddp", "accelerator": "gpu", "devices": 2},
+        "strategy='ddp'",
+    ),
+    ({"accelerator": None}, {}),
+    ({"strategy": None, **CPU}, CPU, "nothing: leave it out"),
+    ({"devices": None, **CPU}, CPU, "nothing: leave it out"),
+    ({"plugins": "ddp_sharded"}, {"strategy": "ddp_sharded"}),
+    ({"plugins": ["deepspeed"]}, {"strategy": "deepspeed"}),
+    ({"amp_backend": "native"}, {}),
+    ({"amp_level": None}, {}),
+    ({"use_amp": True, **CPU}, {"precision": "16-mixed", **CPU}, "precision='16-mixed'"),
+    ({"use_amp": False}, {}),
+    ({"auto_lr_find": False}, {}),
+    ({"auto_scale_batch_size": None}, {}),
+    ({"replace_sampler_ddp": False}, {"use_distributed_sampler": False}),
+    ({"weights_summary": None}, {"enable_model_summary": False}),
+    ({"weights_summary": "top"}, {"enable_model_summary": True}),
+    ({"weights_summary": "full"}, {"callbacks": [ModelSummary(max_depth=-1)]}, "ModelSummary(max_depth=-1)"),
+    ({"progress_bar_refresh_rate": 0}, {"enable_progress_bar": False}),
+    ({"progress_bar_refresh_rate": None}, {}),
+    (
+        {"progress_bar_refresh_rate": 20},
+        {"callbacks": TQDMProgressBar(20)},
+        "TQDMProgressBar(refresh_rate=20)",
+    ),
+    (
+        {"process_position": 1},
+        {"callbacks": TQDMProgressBar(process_position=1)},
+        "TQDMProgressBar(process_position=1)",
+    ),
+    (
+        {"progress_bar_refresh_rate": 5, "process_position": 1},
+        {"callbacks": TQDMProgressBar(refresh_rate=5, process_position=1)},
+        "TQDMProgressBar(refresh_rate=5)",
+    ),
+    ({"progress_bar_refresh_rate": 0, "process_position": 1}, {"enable_progress_bar": False}),
+    ({"show_progress_bar": False}, {"enable_progress_bar": False}),
+    ({"show_progress_bar": False, "progress_bar_refresh_rate": 0}, {"enable_progress_bar": False}),
+    ({"checkpoint_callback": True}, {"enable_checkpointing": True}),
+    ({"checkpoint_callback": False}, {"enable_checkpointing": False}),
+    ({"checkpoint_callback": None}, {}),
+    ({"checkpoint_callback": SAVING}, {"callbacks": SAVING}, "callbacks=[ModelCheckpoint(...)]"),
+    (
+        {"checkpoint_callback": SAVING, "callbacks": STOPPING},
+        {"callbacks": [STOPPING, SAVING]},
+        "callbacks=[",
+    ),
+    (
+        {"early_stop_callback": True},
+        {"callbacks": EarlyStopping("val_loss", verbose=True)},
+        "EarlyStopping(monitor='val_loss', verbose=True)",
+    ),
+    ({"early_stop_callback": STOPPING}, {"callbacks": [STOPPING]}, "callbacks=[EarlyStopping(...)]"),
+    ({"early_stop_callback": None}, {}),
+    ({"resume_from_checkpoint": None}, {}),
+    ({"resume_from_checkpoint": "x.ckpt"}, {}, "trainer.fit(model, ckpt_path='x.ckpt')"),
+    (
+        {"weights_save_path": "/there"},
+        {"callbacks": ModelCheckpoint(dirpath="/there")},
+        "callbacks=[ModelCheckpoint(dirpath='/there')]",
+    ),
+    (
+        {"weights_save_path": "/there", "callbacks": ModelCheckpoint("here")},
+        {"callbacks": ModelCheckpoint("here")},
+        "dirpath='/there'",
+    ),
+    ({"weights_save_path": "/x", "checkpoint_callback": False}, {"enable_checkpointing": False}),
+    ({"weights_save_path": None}, {}),
+    ({"default_save_path": "runs"}, {"default_root_dir": "runs"}),
+    ({"terminate_on_nan": False}, {}),
+    ({"print_nan_grads": False}, {}),
+    ({"track_grad_norm": -1}, {}),
+    ({"log_grad_norm": False}, {}),
+    ({"stochastic_weight_avg": False}, {}),
+    ({"flush_logs_every_n_steps": 100}, {}, "the logger's: `CSVLogger(flush_logs_every_n_steps=...)`"),
+    ({"log_save_interval": 100}, {}, "the logger's"),
+    ({"row_log_interval": 10}, {"log_every_n_steps": 10}),
+    ({"add_row_log_interval": 10}, {"log_every_n_steps": 10}),
+    ({"log_gpu_memory": None}, {}),
+    ({"reload_dataloaders_every_epoch": True}, {"reload_dataloaders_every_n_epochs": 1}),
+    ({"reload_dataloaders_every_epoch": False}, {"reload_dataloaders_every_n_epochs": 0}),
+    ({"multiple_trainloader_mode": "max_size_cycle"}, {}, "CombinedLoader(loaders, 'max_size_cycle')"),
+    ({"truncated_bptt_steps": None}, {}),
+    ({"prepare_data_per_node": True}, {}),
+    ({"move_metrics_to_cpu": True}, {}),
+    ({"min_nb_epochs": 1}, {"min_epochs": 1}),
+    ({"max_nb_epochs": 3}, {"max_epochs": 3}),
+    ({"nb_sanity_val_steps": 0}, {"num_sanity_val_steps": 0}),
+    ({"train_percent_check": 0.5}, {"limit_train_batches": 0.5}),
+    ({"val_percent_check": 1}, {"limit_val_batches": 1.0}),
+    ({"test_percent_check": 0.1}, {"limit_test_batches": 0.1}),
+    ({"overfit_pct": 0.01}, {"overfit_batches": 0.01}),
+    ({"max_steps": None}, {"max_steps": -1}),
+    (
+        {"accumulate_grad_batches": {4: 2}},
+        {"callbacks": GradientAccumulationScheduler({4: 2})},
+        "scheduling={4: 2}",
+    ),
+    ({"profiler": True}, {"profiler": "simple"}),
+    ({"profiler": False}, {}),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of what the arguments mean on this machine
+@pytest.mark.parametrize("row", WORKING, ids=lambda row: str(row[0]))
+def test_former_arguments_work_and_one_warning_says_what_to_write(row, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given, today, *told = row
+    with pytest.warns(LevinDeprecationWarning) as warned:
+        made = outcome(**given)
+    assert made == outcome(**today)
+    (warning,) = [warning for warning in warned if warning.category is LevinDeprecationWarning]
+    words = ", ".join(f"{name}={value!r}" for name, value in today.items()) or "nothing: leave it out"
+    assert (told[0] if told else words) in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_every_former_argument_stands_in_the_tables_of_this_file():
+    tried = {name for row in WORKING for name in row[0]} | set(REFUSED)
+    assert tried >= set(ARGUMENTS) | set(VALUES)
+
+
+# what can't be said today -> what the error names
+REFUSED = {
+    "ipus": (4, "accelerator=..."), "hpus": (1, "accelerator=..."),
+    "auto_select_gpus": (True, 'devices="auto"'), "amp_backend": ("apex", 'precision="16-mixed"'),
+    "amp_level": ("O2", 'precision="16-mixed"'), "auto_lr_find": (True, "Tuner(trainer).lr_find"),
+    "auto_scale_batch_size": ("power", "Tuner(trainer).scale_batch_size"),
+    "weights_summary": ("all", "ModelSummary(max_depth=...)"),
+    "checkpoint_callback": (7, "ModelCheckpoint(...)"),
+    "early_stop_callback": ("x", "EarlyStopping(...)"), "terminate_on_nan": (True, "detect_anomaly=True"),
+    "print_nan_grads": (True, "detect_anomaly=True"), "log_grad_norm": (True, "on_before_optimizer_step"),
+    "stochastic_weight_avg": (True, "StochasticWeightAveraging(swa_lrs=...)"),
+    "log_gpu_memory": ("all", "DeviceStatsMonitor()"), "multiple_trainloader_mode": ("max", "CombinedLoader"),
+    "truncated_bptt_steps": (5, "automatic_optimization = False"),
+    "prepare_data_per_node": (False, "self.prepare_data_per_node = False"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_former_argument_without_an_equivalent_says_what_to_do(name):
+    value, advice = REFUSED[name]
+    with pytest.raises(TypeError) as raised:
+        L.Trainer(**{name: value})
+    assert f"unexpected keyword argument {name!r}: {value!r}" in str(raised.value)
+    assert advice in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"gpus": 2, "devices": 2}, ("gpus=2", "devices=2")),
+        ({"gpus": 1, "accelerator": "cpu"}, ("gpus=1", "accelerator='cpu'")),
+        ({"gpus": 1, "num_processes": 2}, ("num_processes=2", "devices")),
+        ({"row_log_interval": 5, "log_every_n_steps": 5}, ("row_log_interval=5", "log_every_n_steps=5")),
+        ({"accelerator": "ddp", "strategy": "ddp"}, ("accelerator='ddp'", "strategy='ddp'")),
+        (
+            {"checkpoint_callback": True, "enable_checkpointing": True},
+            ("checkpoint_callback", "enable_check"),
+        ),
+        ({"max_nb_epochs": 1, "max_epochs": 2}, ("max_nb_epochs=1", "max_epochs=2")),
+    ],
+    ids=str,
+)
+def test_a_former_argument_beside_what_it_has_become_is_refused(given, named):
+    with pytest.raises(TypeError, match=r"Leave one of the two out") as raised:
+        L.Trainer(**given)
+    assert all(name in str(raised.value) for name in named)
+
+
+def test_one_warning_speaks_of_all_former_arguments_together():
+    with pytest.warns(LevinDeprecationWarning) as warned:
+        L.Trainer(gpus=0, weights_summary=None, progress_bar_refresh_rate=0, logger=False)
+    assert len(warned) == 1
+    assert str(warned[0].message) == (
+        "Trainer was given what earlier versions took: `gpus=0` is now `accelerator='cpu'`; "
+        "`weights_summary=None` is now `enable_model_summary=False`; `progress_bar_refresh_rate=0` is now "
+        "`enable_progress_bar=False`."
+    )
+
+
+def test_former_arguments_may_stand_in_the_environment(monkeypatch):
+    monkeypatch.setenv("PL_TRAINER_GPUS", "0")
+    with pytest.warns(LevinDeprecationWarning, match="`gpus=0` is now `accelerator='cpu'`"):
+        L.Trainer(logger=False)
+
+
+@pytest.mark.parametrize("name", former.ENVIRONMENT)
+def test_a_variable_that_does_nothing_any_more_is_told(name, monkeypatch):
+    monkeypatch.setenv(name, "1")
+    with pytest.warns(LevinDeprecationWarning, match=f"{name} does nothing any more.*[.]"):
+        L.Trainer(**CPU, logger=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [(16, "16-mixed"), ("16", "16-mixed"), ("bf16", "bf16-mixed"), (32, "32-true"), (64, "64-true")],
+)
+def test_former_precisions_work_and_the_ambiguous_ones_are_told(given, full):
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        trainer = L.Trainer(**CPU, precision=given, logger=False)
+    assert trainer.precision == ("bf16-mixed" if "16" in full else full)  # float16 is too slow on a CPU
+    told = [str(warning.message) for warning in warned if warning.category is LevinDeprecationWarning]
+    assert len(told) == ("16" in full)
+    assert all(f"Write {full!r}" in text for text in told)
+
+
+# ---------------------------------------------------------------------- what they do in a run
+
+
+def quick(**arguments):
+    quiet = {"logger": False, "enable_model_summary": False, "accelerator": "cpu"}
+    with pytest.warns(LevinDeprecationWarning):
+        return L.Trainer(**{**quiet, "progress_bar_refresh_rate": 0, **arguments})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The path of a checkpoint after one epoch of two batches."""
+    trainer = quick(max_nb_epochs=1, checkpoint_callback=False, default_save_path=tmp_path)
+    trainer.fit(BoringModel(), DataLoader(torch.randn(2, 32)))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    return tmp_path / "x.ckpt"
+
+
+@pytest.mark.filterwarnings("ignore:BoringModel has a `validation_step`")
+def test_the_first_fit_goes_on_from_resume_from_checkpoint(saved, tmp_path):
+    trainer = quick(resume_from_checkpoint=saved, max_epochs=2, checkpoint_callback=False)
+    trainer.validate(BoringModel(), verbose=False)
+    assert trainer.global_step == 0  # it is for fit alone
+    trainer.fit(BoringModel(), DataLoader(torch.randn(2, 32)))
+    assert (trainer.global_step, trainer.ckpt_path) == (4, str(saved))
+    trainer.max_epochs = 3
+    trainer.fit(BoringModel(), DataLoader(torch.randn(2, 32)))
+    assert trainer.global_step == 6  # and for the first one alone
+
+
+@pytest.mark.filterwarnings("ignore:BoringModel has a `validation_step`")
+def test_weights_save_path_is_where_checkpoints_go(tmp_path):
+    trainer = quick(weights_save_path=tmp_path / "there", max_epochs=1, default_root_dir=tmp_path)
+    trainer.fit(BoringModel(), DataLoader(torch.randn(2, 32)))
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["epoch=0-step=2.ckpt"]
+
+
+@pytest.mark.parametrize(("mode", "batches"), [("min_size", 2), ("max_size_cycle", 5)])
+def test_multiple_trainloader_mode_is_how_loaders_of_a_fit_are_combined(mode, batches):
+    class Model(BoringModel):
+        def training_step(self, batch, batch_idx):
+            return self.step(batch["b"])
+
+    loaders = {"a": DataLoader(torch.randn(2, 32)), "b": DataLoader(torch.randn(5, 32))}
+    trainer = quick(
+        multiple_trainloader_mode=mode, max_epochs=1, limit_val_batches=0, checkpoint_callback=False
+    )
+    trainer.fit(Model(), loaders)
+    assert trainer.num_training_batches == batches == trainer.global_step
+    trainer.max_epochs = 2
+    trainer.fit(Model(), CombinedLoader(loaders, "max_size"))  # which has its own
+    assert trainer.num_training_batches == 5
+
+
+def test_track_grad_norm_logs_what_is_logged_by_hand(tmp_path):
+    settings = {"max_epochs": 1, "limit_val_batches": 0, "log_every_n_steps": 2, "checkpoint_callback": False}
+    trainer = quick(track_grad_norm=2, **settings, logger=CSVLogger(tmp_path))
+    trainer.fit(BoringModel(), DataLoader(torch.randn(4, 32)))
+    rows = (tmp_path / "lightning_logs/version_0/metrics.csv").read_text().splitlines()
+    assert "grad_2.0_norm_total" in rows[0]
+    assert "grad_2.0_norm/layer.weight" in rows[0]
+    assert len(rows) == 3  # every second step of four
+    assert any(isinstance(callback, LambdaCallback) for callback in trainer.callbacks)
+
+
+def test_accumulate_grad_batches_may_be_a_schedule():
+    trainer = quick(
+        accumulate_grad_batches={1: 2}, max_epochs=2, limit_val_batches=0, checkpoint_callback=False
+    )
+    trainer.fit(BoringModel(), DataLoader(torch.randn(4, 32)))
+    assert trainer.global_step == 4 + 2

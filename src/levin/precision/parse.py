@@ -10,7 +10,7 @@ from levin.precision.base import Precision
 from levin.precision.double import DoublePrecision
 from levin.precision.half import HalfPrecision
 from levin.utils.imports import available
-from levin.utils.rank import rank_zero_warn
+from levin.utils.rank import rank_zero_deprecation, rank_zero_warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def canonical_precision(value: str | int | None) -> str:
         raise ValueError(_unknown(value))
     full = _SHORT[word]
     if word in _AMBIGUOUS:
-        rank_zero_warn(
+        rank_zero_deprecation(
             f"precision={value!r} is taken for {full!r}, as in earlier versions. Write {full!r}, "
             f"or {full.replace('mixed', 'true')!r} if the weights shall have 16 bits, too."
         )

@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from numbers import Integral, Real
@@ -16,6 +16,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
 
+from levin.trainer.former import ARGUMENTS, Translation, tell_of_environment
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
@@ -253,7 +254,10 @@ class Setting(Generic[T]):
 
 
 def friendly(init: Callable[P, None]) -> Callable[P, None]:
-    """Let `Trainer.__init__` take positional arguments and the environment's, and explain unknown ones."""
+    """Let `Trainer.__init__` take arguments by position, from the environment and of earlier versions.
+
+    Unknown ones are explained.
+    """
     names = tuple(inspect.signature(init).parameters)[1:]
 
     @functools.wraps(init)
@@ -263,22 +267,25 @@ def friendly(init: Callable[P, None]) -> Callable[P, None]:
             raise TypeError(f"Trainer takes {len(names)} arguments, and got {len(positional)}. Name them.")
         given: dict[str, Any] = dict(zip(names, positional, strict=False))
         for name in kwargs:
-            if name not in names:
-                raise TypeError(
-                    f"Trainer got an unexpected keyword argument {name!r}. {_advice(name, names)}"
-                )
+            if name not in names and name not in ARGUMENTS:
+                raise TypeError(_unknown(name, names))
             if name in given:
                 raise TypeError(
                     f"Trainer got {name!r} twice: as argument {names.index(name) + 1}, which is "
                     f"{given[name]!r}, and by name, {kwargs[name]!r}. Leave one of the two out."
                 )
         given.update(kwargs)
-        init(self, **{**_from_environment(names), **given})  # type: ignore[arg-type]
+        tell_of_environment()
+        default = Translation(_from_environment((*names, *ARGUMENTS)), names)
+        wanted = Translation(given, names)
+        init(self, **{**default.arguments, **wanted.arguments})  # type: ignore[arg-type]
+        for act in (*default.later, *wanted.later):
+            act(self)  # type: ignore[arg-type]
 
     return checked
 
 
-def _from_environment(names: tuple[str, ...]) -> dict[str, Any]:
+def _from_environment(names: Iterable[str]) -> dict[str, Any]:
     found = {name: os.environ.get(f"PL_TRAINER_{name.upper()}") for name in names}
     return {name: _literal(text) for name, text in found.items() if text is not None}
 
@@ -290,64 +297,10 @@ def _literal(text: str) -> Any:
         return text
 
 
-_SUCCESSORS = {
-    "gpus": 'accelerator="gpu", devices=...',
-    "num_gpus": 'accelerator="gpu", devices=...',
-    "auto_select_gpus": 'devices="auto"',
-    "tpu_cores": 'accelerator="tpu", devices=...',
-    "ipus": "nothing: IPUs are no longer made",
-    "hpus": "nothing: HPUs are not supported",
-    "num_processes": 'accelerator="cpu", devices=...',
-    "nb_gpu_nodes": "num_nodes=...",
-    "distributed_backend": "strategy=...",
-    "amp_backend": 'precision="16-mixed"',
-    "amp_level": 'precision="16-mixed"',
-    "use_amp": 'precision="16-mixed"',
-    "auto_lr_find": "Tuner(trainer).lr_find(model), which this version does not have yet",
-    "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(model), which this version does not have yet",
-    "replace_sampler_ddp": "use_distributed_sampler=...",
-    "weights_summary": "enable_model_summary=... and callbacks=[ModelSummary(max_depth=...)]",
-    "progress_bar_refresh_rate": "callbacks=[TQDMProgressBar(refresh_rate=...)], or "
-    "enable_progress_bar=False for 0",
-    "process_position": "callbacks=[TQDMProgressBar(process_position=...)]",
-    "show_progress_bar": "enable_progress_bar=...",
-    "checkpoint_callback": "enable_checkpointing=... and callbacks=[ModelCheckpoint(...)]",
-    "early_stop_callback": "callbacks=[EarlyStopping(...)]",
-    "resume_from_checkpoint": "trainer.fit(model, ckpt_path=...)",
-    "weights_save_path": "callbacks=[ModelCheckpoint(dirpath=...)]",
-    "default_save_path": "default_root_dir=...",
-    "terminate_on_nan": "detect_anomaly=True",
-    "track_grad_norm": "the hook `on_before_optimizer_step` with levin.utilities.grad_norm",
-    "log_grad_norm": "the hook `on_before_optimizer_step` with levin.utilities.grad_norm",
-    "print_nan_grads": "detect_anomaly=True",
-    "stochastic_weight_avg": "callbacks=[StochasticWeightAveraging(swa_lrs=...)]",
-    "flush_logs_every_n_steps": "an argument of the logger, as CSVLogger(flush_logs_every_n_steps=...)",
-    "log_save_interval": "an argument of the logger, as CSVLogger(flush_logs_every_n_steps=...)",
-    "row_log_interval": "log_every_n_steps=...",
-    "add_row_log_interval": "log_every_n_steps=...",
-    "log_gpu_memory": "callbacks=[DeviceStatsMonitor()]",
-    "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs=1",
-    "multiple_trainloader_mode": "CombinedLoader(loaders, mode=...)",
-    "truncated_bptt_steps": "manual optimization (self.automatic_optimization = False)",
-    "prepare_data_per_node": "the attribute of the same name on the module or data module",
-    "move_metrics_to_cpu": "nothing: logged values are not kept on the device",
-    "min_nb_epochs": "min_epochs=...",
-    "max_nb_epochs": "max_epochs=...",
-    "nb_sanity_val_steps": "num_sanity_val_steps=...",
-    "train_percent_check": "limit_train_batches=...",
-    "val_percent_check": "limit_val_batches=...",
-    "test_percent_check": "limit_test_batches=...",
-    "overfit_pct": "overfit_batches=...",
-}
-"""Arguments of former days -> what says the same today."""
-
-
-def _advice(name: str, known: tuple[str, ...]) -> str:
-    if name in _SUCCESSORS:
-        return f"It was replaced by: {_SUCCESSORS[name]}"
+def _unknown(name: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name, known, n=2)
     meant = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{meant}Known arguments: {', '.join(known)}."
+    return f"Trainer got an unexpected keyword argument {name!r}. {meant}Known arguments: {', '.join(known)}."
 
 
 def check_barebones(barebones: bool, **given: Any) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from levin.core.datamodule import LightningDataModule
     from levin.core.module import LightningModule
+    from levin.data.combined import Mode
     from levin.trainer.states import Run
 
 
@@ -113,8 +114,12 @@ def one_at_a_time(loaders: Any) -> list[Any]:
     return flatten(loaders)
 
 
-def together(loaders: Any) -> Any:
-    """The loader of a training: of several, each step gets a batch of each, and short ones start over.
+def together(loaders: Any, mode: Mode = "max_size_cycle") -> Any:
+    """The loader of a training: of several, each step gets a batch of each.
+
+    Args:
+        loaders: The loaders.
+        mode: How those of different lengths are combined, unless a CombinedLoader says it.
 
     Raises:
         ValueError: If a CombinedLoader says that they run one after another.
@@ -127,7 +132,7 @@ def together(loaders: Any) -> Any:
             )
         return _Together(loaders)
     if isinstance(loaders, (Mapping, list, tuple)):
-        return _Together(CombinedLoader(loaders, "max_size_cycle"))
+        return _Together(CombinedLoader(loaders, mode))
     return loaders
 
 

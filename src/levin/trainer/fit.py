@@ -30,6 +30,7 @@ from levin.utils.rank import rank_zero_info, rank_zero_warn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from levin.data.combined import Mode
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.states import Run
@@ -48,6 +49,7 @@ class FitLoop:
         loaders: The training loaders as the hook returned them; None before they were needed.
         max_batches: Training batches in an epoch; infinite where it is not known.
         val_check_batch: Training batches between two validations; infinite for none by count.
+        loader_mode: How training loaders of different lengths are combined.
     """
 
     def __init__(self, run: Run, validation: EvaluationLoop, look_again: Callable[[], None]) -> None:
@@ -58,6 +60,7 @@ class FitLoop:
         self.max_batches: int | float = math.inf
         self.val_check_batch: int | float = math.inf
         self.loaded_in_epoch: int = -1
+        self.loader_mode: Mode = "max_size_cycle"
         self._look_again = look_again
         self._loader: Any = None
         self._batches: Fetcher | None = None
@@ -233,7 +236,7 @@ class FitLoop:
         if run.limits.overfit_batches:
             loaders = rebuild_loaders(loaders, without_shuffling)
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
-        self._loader = together(loaders)
+        self._loader = together(loaders, self.loader_mode)
         length = length_of(self._loader)
         if length == 0:
             rank_zero_warn(

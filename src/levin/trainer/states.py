@@ -10,6 +10,7 @@ from levin.core.metrics import to_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from levin.core.datamodule import LightningDataModule
     from levin.core.metrics import Metrics
@@ -126,6 +127,8 @@ class Run:
     datamodule: LightningDataModule | None = None
     compiler: Callable[..., Any] | None = None
     watch: Watch | None = None
+    resume_from: str | Path | None = None
+    """The checkpoint that the first fit goes on from, unless it is told another one."""
 
     @property
     def module(self) -> LightningModule:

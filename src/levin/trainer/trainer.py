@@ -253,7 +253,9 @@ class Trainer(RunningTrainer):
             TypeError: If ``model`` or a loader is none.
         """
         given = {"train": train_dataloaders, "val": val_dataloaders}
-        with self._running(TrainerFn.FITTING, model, given, datamodule, ckpt_path, weights_only):
+        resume, self.run.resume_from = self.run.resume_from, None
+        path = resume if ckpt_path is None else ckpt_path
+        with self._running(TrainerFn.FITTING, model, given, datamodule, path, weights_only):
             self._sanity_check()
             self.fit_loop.run()
 

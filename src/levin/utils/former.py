@@ -10,8 +10,8 @@ import sys
 
 _PACKAGE = __name__.partition(".")[0]
 
-# Of what is planned and not built. A test holds that it is not there: who builds it changes the sentence.
-_NOT_YET = "which this version does not have yet"
+NOT_YET = "which this version does not have yet"
+"""Said of what is planned: a test holds that it is not there, so that who builds it changes the sentence."""
 
 ALIASES: dict[str, str] = {
     "accelerators.GPUAccelerator": "levin.accelerators.cuda:CUDAAccelerator",
@@ -29,11 +29,11 @@ _RESULT = "Log what it held, `self.log(name, value)`, and return the loss."
 _DDP = 'Use `Trainer(strategy="ddp")`.'
 _FSDP = 'Use `Trainer(strategy="fsdp")`.'
 _NO_DEVICES = "levin runs on CPU, CUDA and MPS devices."
-_DEVICE_STATS = f"Its place is taken by `DeviceStatsMonitor()`, {_NOT_YET}."
+_DEVICE_STATS = f"Its place is taken by `DeviceStatsMonitor()`, {NOT_YET}."
 _GRAD_NORM = "Call `levin.utilities.grad_norm(module, norm_type=2)` in the hook `on_before_optimizer_step`."
 _LOGGERS = "Use `CSVLogger` or `TensorBoardLogger` of `levin.loggers`, or write a `Logger` of your own."
 _QUANTIZATION = "Use `torch.ao.quantization` in a callback of your own."
-_LIGHTNING_CLI = f"`LightningCLI` is something {_NOT_YET}: read arguments with argparse."
+_LIGHTNING_CLI = f"`LightningCLI` is something {NOT_YET}: read arguments with argparse."
 
 NAMES: dict[str, str] = {
     "EvalResult": _RESULT,
@@ -80,7 +80,7 @@ _ONE_MODULE = "`levin.utilities` is one module: `from levin.utilities import ...
 MODULES: dict[str, str] = {
     "pytorch": "Its names are in `levin` itself: `import levin`, `levin.callbacks`, ...",
     "metrics": "Metrics are a package of their own: `import torchmetrics`.",
-    "lite": f"LightningLite has become `Fabric`, {_NOT_YET}.",
+    "lite": f"LightningLite has become `Fabric`, {NOT_YET}.",
     "profiler": "Use `levin.profilers`.",
     "logging": "Use `levin.loggers`.",
     "plugins": "Precisions are in `levin.precision`, the way to the disk is in `levin.checkpoint`. DDPPlugin "
@@ -88,7 +88,7 @@ MODULES: dict[str, str] = {
     "loops": "Loops are no longer classes to replace: use hooks, or `self.automatic_optimization = False`. "
     "`trainer.fit_loop` is the one that runs.",
     "overrides": "A module is wrapped by the strategy, and a step is written in the `LightningModule`.",
-    "tuner": f"`Tuner` is something {_NOT_YET}.",
+    "tuner": f"`Tuner` is something {NOT_YET}.",
     "core.lightning": "Use `from levin import LightningModule`.",
     "core.memory": "Use `from levin.utilities import ModelSummary`.",
     "core.grads": "Use `from levin.utilities import grad_norm`.",

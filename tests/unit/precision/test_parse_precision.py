@@ -11,6 +11,7 @@ from levin.precision import (
     canonical_precision,
     parse_precision,
 )
+from levin.utils.errors import LevinDeprecationWarning
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_words_and_short_forms(value, word, kind):
 
 @pytest.mark.parametrize(("value", "word"), [(16, "16-mixed"), ("16", "16-mixed"), ("bf16", "bf16-mixed")])
 def test_ambiguous_short_forms_warn_with_the_full_word(value, word):
-    with pytest.warns(UserWarning, match=f"Write '{word}'"):
+    with pytest.warns(LevinDeprecationWarning, match=f"Write '{word}'"):
         assert canonical_precision(value) == word
 
 
