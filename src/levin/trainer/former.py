@@ -168,7 +168,6 @@ def _track_grad_norm(value: Any) -> Today:
 
 _MANUAL = "Do it in `training_step` with manual optimization: `self.automatic_optimization = False`."
 _NO_DEVICES = "levin runs on CPU, CUDA and MPS devices: `accelerator=...`."
-_NON_FINITE = "Use `detect_anomaly=True`."
 _GRAD_NORM = "Use `self.log_dict(grad_norm(self, norm_type=2))` in the hook `on_before_optimizer_step`."
 _FLUSHING = Argument(
     "", lambda _: Today(text="the logger's: `CSVLogger(flush_logs_every_n_steps=...)`"), off=(None,)
@@ -228,8 +227,10 @@ ARGUMENTS: dict[str, Argument] = {
         "Use `callbacks=[ModelCheckpoint(dirpath=...)]`.", _weights_save_path, off=(None,)
     ),
     "default_save_path": _renamed("default_root_dir"),
-    "terminate_on_nan": _gone(_NON_FINITE),
-    "print_nan_grads": _gone(_NON_FINITE),
+    "terminate_on_nan": Argument(
+        'Use `on_nonfinite="raise"`.', lambda _: Today({"on_nonfinite": "raise"}), off=(None, False)
+    ),
+    "print_nan_grads": _gone('Use `on_nonfinite="raise"`, or `detect_anomaly=True` to see where it begins.'),
     "track_grad_norm": Argument(_GRAD_NORM, _track_grad_norm, off=(None, -1, False)),
     "log_grad_norm": _gone(_GRAD_NORM),
     "stochastic_weight_avg": _gone(
