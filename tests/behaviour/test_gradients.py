@@ -292,9 +292,9 @@ def test_ignoring_is_the_default():
 
 def test_an_overflow_under_fp16_is_the_scalers_business():
     plugin = L.precision.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**40))
-    trainer = fit(Fragile(), numbers(of=30), plugins=plugin, on_nonfinite="raise")
+    trainer = fit(Fragile(), numbers(of=60), plugins=plugin, on_nonfinite="raise")
     assert plugin.scaler.get_scale() < 2.0**40
-    assert trainer.global_step == 30
+    assert 0 < trainer.global_step < 60  # those that the scaler left out do not count
 
 
 # ---------------------------------------------------------------------- manual optimization

@@ -10,12 +10,15 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from levin.precision.base import Precision, cast_floats
-from levin.utils.errors import MisconfigurationException
+from levin.utils.errors import MisconfigurationException, NonFiniteError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# from the first scale, 65536, this many halvings lead to one at which nothing finite can overflow
+_MOST_IN_A_ROW = 100
 
 _DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
@@ -66,6 +69,7 @@ class MixedPrecision(Precision):
         self._unscaled: dict[int, int] = {}
         self._num_backwards = 0
         self._has_stepped = False
+        self._left_out_in_a_row = 0
 
     # ------------------------------------------------------------------ forward
 
@@ -97,9 +101,10 @@ class MixedPrecision(Precision):
 
     def pre_backward(self, loss: Tensor) -> Tensor:
         """The loss times the scale."""
-        self._num_backwards += 1
         if self.scaler is None:
             return loss
+        self._num_backwards += 1
+        self.stepped = True  # what was left out before does not count for these gradients
         if self._has_stepped:
             self._end_round()
         return self.scaler.scale(loss)
@@ -129,6 +134,7 @@ class MixedPrecision(Precision):
 
         Raises:
             MisconfigurationException: LBFGS evaluates its closure many times, which no scaler can follow.
+            NonFiniteError: The gradients were not finite for so many steps that no scale can be the cause.
         """
         if self.scaler is None:
             return super().optimizer_step(optimizer, closure, **kwargs)
@@ -137,19 +143,23 @@ class MixedPrecision(Precision):
                 "precision='16-mixed' scales gradients, which LBFGS can't follow. "
                 "Use precision='bf16-mixed' or '32-true'."
             )
-        self.stepped = False
         num_backwards = self._num_backwards
         result = closure() if closure is not None else None
+        self.stepped = True
         if not _has_gradients(optimizer):
             return result
         if id(optimizer) not in self._unscaled:
             self.unscale_gradients(optimizer)
+        self.stepped = False
         hook = optimizer.register_step_pre_hook(self._note_step)
         try:
             self.scaler.step(optimizer, **kwargs)
         finally:
             hook.remove()
         self._has_stepped = True
+        self._left_out_in_a_row = 0 if self.stepped else self._left_out_in_a_row + 1
+        if self._left_out_in_a_row == _MOST_IN_A_ROW:
+            raise _hopeless(self.scaler)
         if self._num_backwards > num_backwards:
             self._end_round()
         return result
@@ -183,6 +193,14 @@ class MixedPrecision(Precision):
         """End what is left of the last step."""
         if self._unscaled:
             self._end_round()
+
+
+def _hopeless(scaler: torch.amp.GradScaler) -> NonFiniteError:
+    return NonFiniteError(
+        f"The last {_MOST_IN_A_ROW} steps were left out, as their gradients were NaN or infinite, down to a "
+        f"scale of {scaler.get_scale():g}: nothing is learnt. Look at the loss and the learning rate; "
+        "detect_anomaly=True finds the operation, precision='bf16-mixed' has the range of float32."
+    )
 
 
 def _has_gradients(optimizer: Optimizer) -> bool:

@@ -26,8 +26,8 @@ class Precision:
         scaler: The gradient scaler, if there is one.
         scales: Whether gradients are scaled until `unscale_gradients`. Where this is False, it need not be
             called.
-        stepped: Whether the last `optimizer_step` changed weights; a scaler skips a step whose gradients are
-            not finite.
+        stepped: False if the last step was left out: a scaler does that where gradients are not finite. It
+            does not count then, and schedulers wait.
     """
 
     precision: str = "32-true"

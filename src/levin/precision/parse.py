@@ -33,6 +33,8 @@ PRECISIONS: tuple[str, ...] = (*_MAKERS, *_TRANSFORMER_ENGINE)
 _SHORT = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 _AMBIGUOUS = ("16", "bf16")
 
+_QUANTISED = ("bitsandbytes", "bnb", "nf4", "nf4-dq", "fp4", "fp4-dq", "int8", "int8-training", "8", "4")
+
 # what is known elsewhere, and what it would be here
 _ELSEWHERE = {
     "fp32": "32-true", "float32": "32-true", "float": "32-true", "single": "32-true",
@@ -95,15 +97,15 @@ def parse_precision(value: str | int | Precision | None, device_type: str = "cpu
 
 def _no_transformer_engine(word: str) -> Exception:
     """Why there is no such precision."""
-    if not available("transformer_engine"):
-        return ModuleNotFoundError(
-            f"precision={word!r} needs an NVIDIA GPU with FP8 and the package `transformer_engine`, "
-            "which is not installed. Install it with: pip install transformer_engine[pytorch]",
-            name="transformer_engine",
-        )
-    return NotImplementedError(
-        f"precision={word!r} is not available in levin. "
-        "Use layers of `transformer_engine` in your module, with precision='bf16-true'."
+    instead = (
+        f"precision={word!r} is something which this version does not have yet. Put layers of the package "
+        "`transformer_engine` into your module, with precision='bf16-true'"
+    )
+    if available("transformer_engine"):
+        return NotImplementedError(f"{instead}.")
+    return ModuleNotFoundError(
+        f"{instead}; it needs an NVIDIA GPU, and is not installed: pip install transformer_engine[pytorch]",
+        name="transformer_engine",
     )
 
 
@@ -113,7 +115,10 @@ def _unknown(value: Any) -> str:
         iter(difflib.get_close_matches(word, [*PRECISIONS, *_SHORT], n=1)), None
     )
     hint = f" Did you mean {near!r}?" if near else ""
-    if word in ("bitsandbytes", "bnb", "nf4", "fp4", "int8", "8", "4"):
-        hint = " Quantised weights need the package `bitsandbytes` and its layers in your module."
+    if word in _QUANTISED:
+        hint = (
+            " Quantised weights are something which this version does not have yet: put layers of the "
+            "package `bitsandbytes` into your module (pip install bitsandbytes)."
+        )
     known = ", ".join(map(repr, PRECISIONS))
     return f"precision={value!r} is not known.{hint} Known: {known}; short forms: 32, 64, 16, 'bf16'."

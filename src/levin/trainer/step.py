@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from levin.core.metrics import Metrics
     from levin.core.optimizers import LightningOptimizer
+    from levin.precision.base import Precision
     from levin.strategies.base import Strategy
     from levin.trainer.dispatch import HookTable
     from levin.trainer.gradients import Watch
@@ -59,6 +60,7 @@ class AutomaticStep:
         self.metrics: Metrics = run.metrics
         self.progress: Progress = run.progress
         self.strategy: Strategy = strategy
+        self.precision: Precision = strategy.precision
         self.optimizer: Optimizer = strategy.optimizers[0]
         self.accumulate: int = 1
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
@@ -94,10 +96,10 @@ class AutomaticStep:
                 self.closure()
         elif self.custom_step is None:
             self.strategy.optimizer_step(self.optimizer, self.closure)
-            self.progress.step += 1
+            self.progress.step += self.precision.stepped  # a scaler may have left it out
         else:
             self.custom_step(self.progress.epoch, batch_idx, self.wrapped, self.closure)
-            self.progress.step += 1
+            self.progress.step += self.precision.stepped
         if not self.is_evaluated:
             _refuse_idle_step(self.custom_step is not None, self.optimizer)
         outputs = self._outputs() if self.hooks.on_train_batch_end else {}
@@ -212,6 +214,7 @@ class ManualStep:
         self.hooks: HookTable = run.hooks
         self.metrics: Metrics = run.metrics
         self.progress: Progress = run.progress
+        self.precision: Precision = run.strategy.precision
         self.finish_gradients: Callable[[Optimizer], None] | None = finisher(run)
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
         for optimizer in run.wrapped_optimizers:
@@ -245,7 +248,7 @@ class ManualStep:
             hook(optimizer)
 
     def _after_step(self) -> None:
-        self.progress.step += 1
+        self.progress.step += self.precision.stepped
 
 
 def step_for(run: Run) -> Step:

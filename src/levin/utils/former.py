@@ -51,6 +51,10 @@ NAMES: dict[str, str] = {
     "accelerators.IPUAccelerator": _NO_DEVICES,
     "accelerators.TPUAccelerator": _NO_DEVICES,
     "precision.ApexMixedPrecisionPlugin": 'Use `MixedPrecision`, or `Trainer(precision="16-mixed")`.',
+    "precision.BitsandbytesPrecision": f"Quantised weights are something {NOT_YET}: put layers of the "
+    "package `bitsandbytes` into your module.",
+    "precision.TransformerEnginePrecision": f"8-bit floats are something {NOT_YET}: put layers of the "
+    "package `transformer_engine` into your module, with precision='bf16-true'.",
     "precision.HPUPrecisionPlugin": _NO_DEVICES,
     "precision.TPUBf16PrecisionPlugin": _NO_DEVICES,
     "precision.TPUPrecisionPlugin": _NO_DEVICES,
@@ -73,7 +77,23 @@ NAMES: dict[str, str] = {
     "strategies.TPUSpawnStrategy": _NO_DEVICES,
     "cli.LightningCLI": _LIGHTNING_CLI,
 }
-"""Names that are gone, by their place below levin -> what to do."""
+"""Names that are gone, or not there yet, by their place below levin -> what to do."""
+
+_PLANNED = {
+    "callbacks": "BackboneFinetuning BaseFinetuning BatchSizeFinder DeviceStatsMonitor EMAWeightAveraging "
+    "LearningRateFinder ModelPruning SpikeDetection StochasticWeightAveraging ThroughputMonitor "
+    "WeightAveraging",
+    "checkpoint": "AsyncCheckpointIO",
+    "loggers": "CometLogger MLFlowLogger WandbLogger",
+    "precision": "DeepSpeedPrecision FSDPPrecision",
+    "strategies": "DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy "
+    "StrategyRegistry",
+}
+NAMES.update(
+    (f"{package}.{name}", f"It is something {NOT_YET}.")
+    for package, names in _PLANNED.items()
+    for name in names.split()
+)
 
 _ONE_MODULE = "`levin.utilities` is one module: `from levin.utilities import ...`."
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from levin.precision import MixedPrecision
-from levin.utils.errors import MisconfigurationException
+from levin.utils.errors import MisconfigurationException, NonFiniteError
 
 DATA = torch.randn(6, 8, 4, generator=torch.Generator().manual_seed(1))
 
@@ -162,7 +162,7 @@ def test_a_closure_without_a_loss_leaves_weights_and_scale_alone():
     assert precision.optimizer_step(optimizer, optimizer.zero_grad) is None
     assert weight.item() == 1.0
     assert precision.scaler.get_scale() == 1024.0
-    assert not precision.stepped
+    assert precision.stepped  # nothing was left out
 
 
 def test_backward_may_run_before_a_closure_that_returns_nothing():
@@ -202,6 +202,34 @@ def test_two_optimizers_may_both_be_clipped_before_both_step():
     precision.optimizer_step(second)
     assert left.item() == pytest.approx(0.0, abs=1e-5)
     assert right.item() == -4.0
+
+
+def test_what_was_left_out_is_forgotten_with_the_next_backward():
+    weight, optimizer = one()
+    precision = scaled()
+    precision.backward(weight * float("inf"))
+    precision.optimizer_step(optimizer)
+    assert not precision.stepped
+    precision.backward(weight * 2)
+    assert precision.stepped
+
+
+def test_when_no_scale_helps_it_is_an_error():
+    weight, optimizer = one()
+    precision = scaled()
+
+    def step(factor):
+        optimizer.zero_grad()
+        precision.backward(weight * factor)
+        precision.optimizer_step(optimizer)
+
+    for _ in range(99):
+        step(float("nan"))
+    step(1.0)
+    for _ in range(99):
+        step(float("nan"))
+    with pytest.raises(NonFiniteError, match=r"The last 100 steps were left out.*'bf16-mixed'"):
+        step(float("nan"))
 
 
 @pytest.mark.parametrize("closure", [None, lambda: None])

@@ -81,6 +81,15 @@ def test_transformer_engine_says_what_it_needs(value):
         parse_precision(value, "cuda")
 
 
-def test_quantised_weights_say_what_they_need():
-    with pytest.raises(ValueError, match="bitsandbytes"):
-        parse_precision("nf4")
+@pytest.mark.parametrize("value", ["nf4", "nf4-dq", "fp4", "fp4-dq", "int8", "int8-training"])
+def test_quantised_weights_say_what_they_need(value):
+    with pytest.raises(ValueError, match="pip install bitsandbytes"):
+        parse_precision(value)
+
+
+@pytest.mark.parametrize("name", ["BitsandbytesPrecision", "TransformerEnginePrecision"])
+def test_classes_that_are_not_there_yet_say_what_to_do(name):
+    with pytest.raises(
+        ImportError, match=r"does not have yet: put layers of the package `\w+` into your module"
+    ):
+        exec(f"from levin.precision import {name}", {})

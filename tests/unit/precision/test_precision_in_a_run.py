@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from levin import LightningModule, Trainer
+from levin import Callback, LightningModule, Trainer
 from levin.precision import MixedPrecision
 from levin.utils.errors import MisconfigurationException
 
@@ -119,6 +121,105 @@ def test_float16_mixed_with_an_overflow_and_clipping(accumulate):
     assert mine.state_dict() == theirs.state_dict()
     assert torch.isfinite(model.net[0].weight).all()
     assert same(model.net, expected)
+
+
+class Average(Callback):
+    """An average of weights, as callbacks take it: over the steps that took place."""
+
+    def __init__(self):
+        self.step, self.updates, self.mean = 0, 0, 0.0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step > self.step:
+            self.step, self.updates = trainer.global_step, self.updates + 1
+            self.mean = self.mean + (pl_module.net[0].weight.detach() - self.mean) / self.updates
+
+
+class Scheduled(Model):
+    """Its rate falls with each step that took place; it keeps the rate and the steps before each batch."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        (group,) = self.trainer.optimizers[0].param_groups
+        self.before = [*getattr(self, "before", []), (group["lr"], self.global_step)]
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+class ScheduledByHand(Scheduled):
+    """The same in manual optimization, where schedulers are the module's business."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer, before = self.optimizers(), self.global_step
+        optimizer.zero_grad()
+        self.manual_backward(self.net(batch).float().square().mean())
+        optimizer.step()
+        if self.global_step > before:
+            self.lr_schedulers().step()
+
+
+def float16(model, data, **settings):
+    average = Average()
+    settings = {
+        **QUIET,
+        "plugins": MixedPrecision("16-mixed", "cpu", scaler()),
+        "callbacks": average,
+        **settings,
+    }
+    trainer = Trainer(**settings)
+    with (
+        pytest.warns(RuntimeWarning, match="do nothing in manual")
+        if not model.automatic_optimization
+        else nullcontext()
+    ):
+        trainer.fit(model, loader(data))
+    return trainer, average
+
+
+@pytest.mark.parametrize("make", [Scheduled, ScheduledByHand])
+def test_a_step_that_overflowed_leaves_schedule_counters_and_averages_as_if_it_had_not_been(make):
+    with_it, without = make(), make()
+    trainer, average = float16(with_it, with_an_overflow())
+    reference, expected = float16(without, torch.cat([DATA[:2], DATA[3:]]))
+    assert trainer.global_step == reference.global_step == average.updates == 5
+    assert with_it.before == [(0.1, 0), (0.05, 1), (0.025, 2), (0.025, 2), (0.0125, 3), (0.00625, 4)]
+    assert torch.equal(average.mean, expected.mean)
+    assert same(with_it.net, without.net)
+
+
+def test_a_training_limited_in_steps_makes_up_for_those_that_overflowed():
+    trainer, _ = float16(Model(), with_an_overflow(), max_steps=4)
+    assert (trainer.global_step, trainer.progress.batch) == (4, 5)
+
+
+def test_a_step_without_a_loss_counts_and_moves_the_schedule_as_in_float32():
+    class Skipping(Scheduled):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx == 1 else super().training_step(batch, batch_idx)
+
+    model = Skipping()
+    with pytest.warns(UserWarning, match="returned None"):
+        trainer, _ = float16(model, DATA[:3])
+    assert trainer.global_step == 3
+    assert [rate for rate, _ in model.before] == [0.1, 0.05, 0.025]
+
+
+def test_a_closure_called_alone_counts_after_an_overflow_too():
+    class OwnStep(Model):
+        def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
+            if batch_idx == 3:
+                optimizer_closure()
+            else:
+                optimizer.step(closure=optimizer_closure)
+
+    trainer, _ = float16(OwnStep(), with_an_overflow())
+    assert trainer.global_step == 5
 
 
 class ManualModel(Model):
