@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from levin.core.datamodule import LightningDataModule
     from levin.core.module import LightningModule
     from levin.trainer.trainer import Trainer
+    from levin.trainer.when import Every
     from levin.utils.seed import seed_everything
 
 __all__ = [
     "Callback",
+    "Every",
     "LightningDataModule",
     "LightningModule",
     "Trainer",
@@ -45,6 +47,7 @@ __all__ = [
 # The same names as under TYPE_CHECKING, and where each lives.
 _HOMES = {
     "Callback": "levin.core.callback",
+    "Every": "levin.trainer.when",
     "LightningDataModule": "levin.core.datamodule",
     "LightningModule": "levin.core.module",
     "Trainer": "levin.trainer.trainer",

@@ -158,6 +158,35 @@ def test_a_finished_fit_that_is_resumed_trains_nothing(quiet, noting, batches, t
     assert f"Restoring states from the checkpoint at {tmp_path / 'one.ckpt'}" in said()
 
 
+class SavesIn(L.Callback):
+    """Saves in a hook of epoch 1, when the other callbacks have had their turn."""
+
+    order, monitors = 100, True  # as checkpoints are
+
+    def __init__(self, hook, path):
+        vars(self)[hook] = lambda trainer, *_: trainer.current_epoch == 1 and trainer.save_checkpoint(path)
+
+
+@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_validation_end", "on_train_epoch_end"])
+def test_it_goes_on_from_any_end_and_from_any_start_of_an_epoch(fit, tmp_path, hook):
+    class Plateau(Regressor):
+        def configure_optimizers(self):
+            optimizer = self.make_optimizer(self.parameters())
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.9)
+            return {"optimizer": optimizer, "lr_scheduler": scheduler, "monitor": "val"}
+
+    def stopping():
+        return EarlyStopping("val", patience=9)
+
+    start, path = Plateau(), tmp_path / "x.ckpt"
+    whole, again = copy.deepcopy(start), copy.deepcopy(start)
+    fit(whole, "whole", 3, callbacks=[stopping(), SavesIn(hook, path)])
+    trainer = fit(again, "whole", 3, callbacks=[stopping()], ckpt_path=path)
+    assert leaves(again.state_dict()) == leaves(whole.state_dict())
+    assert (trainer.current_epoch, trainer.global_step) == (3, 21)
+    assert trainer.early_stopping_callback.wait_count == whole.trainer.early_stopping_callback.wait_count
+
+
 # ---------------------------------------------------------------------- which checkpoint
 
 

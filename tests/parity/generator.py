@@ -780,6 +780,10 @@ class Drawing:
         if not self.manual and draw.chance(20):
             settings = {"scheduler": Text(PLATEAU.format(optimizer)), "monitor": draw.one(*self.monitors())}
             settings |= draw.arguments(25, interval=("step", "epoch"), frequency=(1, 2), strict=(False,))
+            if (
+                self.again == "resume"
+            ):  # by epoch the last move is lost in Lightning (row "`ReduceLROnPlateau`")
+                settings["interval"] = "step"
             return repr(settings)
         text = draw.one(*SCHEDULERS).format(optimizer)
         self.estimates = self.estimates or "estimated" in text

@@ -418,6 +418,11 @@ class Metrics:
         self._progress_bar.update(to_numbers(self._progress_bar))
         return self._progress_bar
 
+    @property
+    def published(self) -> dict[str, Tensor]:
+        """The `callback_metrics` that were there last: nothing is computed for it."""
+        return self._callback
+
     def publish(self, values: Mapping[str, Any]) -> None:
         """Let callbacks see values that came another way than through `self.log`."""
         self._callback.update({name: self._as_tensor(value) for name, value in values.items()})

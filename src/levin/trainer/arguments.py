@@ -17,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 import torch
 
 from levin.trainer.former import ARGUMENTS, Translation, tell_of_environment
+from levin.trainer.when import Every
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
@@ -88,7 +89,7 @@ class Limits:
 class Intervals:
     """How often things happen."""
 
-    val_check_interval: int | float | Duration = 1.0
+    val_check_interval: int | float | Duration | Every = 1.0
     check_val_every_n_epoch: int | None = 1
     num_sanity_val_steps: int | float = 2
     log_every_n_steps: int = 50
@@ -108,9 +109,9 @@ class Intervals:
         object.__setattr__(self, "val_check_interval", _parse_interval(self.val_check_interval))
 
     @property
-    def is_epoch_end(self) -> bool:
-        """Whether validation runs at the end of each epoch, and at no other time."""
-        return self.val_check_interval == 1 and self.check_val_every_n_epoch == 1
+    def is_timed(self) -> bool:
+        """Whether validations go by the clock."""
+        return isinstance(self.val_check_interval, timedelta)
 
     @classmethod
     def parse(cls, **given: Any) -> Intervals:
@@ -361,8 +362,10 @@ def parse_duration(name: str, value: Duration) -> timedelta:
 
 
 def _parse_interval(value: Any) -> Any:
-    """An interval of validations: a number of batches, a share of the epoch, or a time."""
+    """An interval of validations: a number of batches, a share of the epoch, a time, or an `Every`."""
     name = "val_check_interval"
+    if isinstance(value, Every):
+        return value
     if isinstance(value, (str, timedelta, Mapping)):
         return parse_duration(name, value)
     if isinstance(value, Integral):

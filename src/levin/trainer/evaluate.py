@@ -111,11 +111,15 @@ class EvaluationLoop:
 
     # ------------------------------------------------------------------ running
 
-    def run(self, *, at_most: int | float = math.inf) -> list[dict[str, float]]:
+    def run(
+        self, *, at_most: int | float = math.inf, when_known: Callable[[], None] | None = None
+    ) -> list[dict[str, float]]:
         """Evaluate.
 
         Args:
             at_most: How many batches of each loader at most; the sanity check takes few.
+            when_known: Called when the metrics are known, before the last hook, in which checkpoints are
+                written.
 
         Returns:
             For each loader, the names that went to loggers and their values over its batches.
@@ -131,11 +135,11 @@ class EvaluationLoop:
             passes[0].start()
             with modes_kept(run.module) as modes:
                 self._call(f"on_{prefix}_model_eval")
-                self._evaluate(prefix, passes)
+                self._evaluate(prefix, passes, when_known)
                 self._model_train(prefix, modes)
         return self.results
 
-    def _evaluate(self, prefix: str, passes: list[Fetcher]) -> None:
+    def _evaluate(self, prefix: str, passes: list[Fetcher], when_known: Callable[[], None] | None) -> None:
         """One evaluation, from its first hook to its last."""
         run, hooks = self._run, self._run.hooks
         is_in_training = run.state.fn is TrainerFn.FITTING and run.state.stage is RunningStage.VALIDATING
@@ -149,6 +153,8 @@ class EvaluationLoop:
         for hook in getattr(hooks, f"on_{prefix}_epoch_end"):
             hook()
         self._publish(logged)
+        if when_known is not None:
+            when_known()
         for hook in getattr(hooks, f"on_{prefix}_end"):
             hook()
         run.metrics.end_evaluation(in_step=is_in_training)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +23,8 @@ from levin.trainer.dataloaders import (
 from levin.trainer.gradients import Watch
 from levin.trainer.states import RunningStage
 from levin.trainer.step import step_for
-from levin.utils.errors import MisconfigurationException, PossibleUserWarning
+from levin.trainer.when import batches_between_validations, counting_samples, validation_rule
+from levin.utils.errors import PossibleUserWarning
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class FitLoop:
         self._batches: Fetcher | None = None
         self._step: Step | None = None
         self._schedulers = SchedulerSet([], lambda *_: None, dict)
-        self._validates = False  # in the running epoch
-        self._validated_at = 0.0
+        self._validation_rule: Callable[[], bool] | None = None  # of the running epoch; None: no validation
         self._told_of_minimum = False
 
     # ------------------------------------------------------------------ the loop
@@ -95,7 +94,8 @@ class FitLoop:
         run = self._run
         hooks, metrics, progress = run.hooks, run.metrics, run.progress
         batches, step = self._start_epoch()
-        run_step = run.profiler.wrap("run_training_batch", step.run)
+        validation_is_due = self._validation_rule
+        run_step = run.profiler.wrap("run_training_batch", counting_samples(run, step.run))
         if self._epoch_is_over():  # somebody asked for it as the epoch began
             return
         for batch in batches:
@@ -115,11 +115,12 @@ class FitLoop:
             progress.in_batch = False
             if step.stepped and self.log_due():
                 run.write_logs(metrics.loggable(), epoch=progress.epoch)
-            if self._validates and self.validation_due():
+            if validation_is_due and (validation_is_due() or (run.state.should_stop and self.can_stop())):
                 self.validate()
             if self._schedulers.configs:
                 self._move_schedulers(step.stepped, plateau=True)
             progress.batches_that_stepped += step.stepped
+            progress.is_settled = True
             if self._epoch_is_over():
                 break
 
@@ -147,10 +148,9 @@ class FitLoop:
         if self._step is not None and self._step.stepped:
             module = run.module
             run.hooks.bind("on_validation_model_zero_grad", module)()
-        self.validation.run()
+        self.validation.run(when_known=run.progress.validation_done)
         run.state.stage = RunningStage.TRAINING
-        run.progress.validations += 1
-        self._validated_at = time.monotonic()
+        run.progress.validated_at = time.monotonic()  # to write a checkpoint takes its time, too
 
     # ------------------------------------------------------------------ what an epoch needs
 
@@ -165,6 +165,7 @@ class FitLoop:
             self._load()
         set_epoch(self.loaders, progress.epoch)
         if not skip:
+            progress.start_epoch()
             self._look_again()
             run.metrics.batch = None
             for hook in run.hooks.on_train_epoch_start:
@@ -173,12 +174,23 @@ class FitLoop:
             self._open(skip)
         batches, self._batches = self._batches, None
         assert batches is not None
-        if not skip:
-            progress.start_epoch()
-        self._validates = self._validates_in(progress.epoch)
+        self._validation_rule = self._rule_for(progress.epoch)
         self._step = step_for(run)
         run.metrics.start_batches()
+        if not progress.is_settled:
+            self._settle_batch(self._step)
         return batches, self._step
+
+    def _settle_batch(self, step: Step) -> None:
+        """Do what is still to come after the newest batch: the checkpoint was written before it was done."""
+        progress = self._run.progress
+        step.stepped = (
+            progress.is_last_batch or progress.batch % self._run.updates.accumulate_grad_batches == 0
+        )
+        if progress.validated["batches"] < progress.total_batches and self.validation_due():
+            self.validate()
+        progress.batches_that_stepped += step.stepped
+        progress.is_settled = True
 
     def set_up(self) -> None:
         """Get the data, and settle how often to validate."""
@@ -201,7 +213,7 @@ class FitLoop:
         move = run.hooks.bind("lr_scheduler_step", module)
         self._schedulers = SchedulerSet(configs, move, lambda: run.metrics.callback_metrics)
         run.profiler.attach(module, self.max_batches)
-        self._validated_at = time.monotonic()
+        run.progress.start_clock()
         self._told_of_minimum = False
 
     def reset(self, source: DataSource) -> None:
@@ -214,7 +226,7 @@ class FitLoop:
         return (
             self.validation.is_enabled
             and self.validation.loaders is None
-            and self._validates_in(self._run.progress.epoch)
+            and self._rule_for(self._run.progress.epoch) is not None
         )
 
     def load(self) -> None:
@@ -244,7 +256,8 @@ class FitLoop:
                 "or smaller than a batch?"
             )
         self.max_batches = batches_to_run("train", length, run.limits.limit_train_batches)
-        self.val_check_batch = self._check_interval()
+        if self.validation.is_enabled:
+            self.val_check_batch = batches_between_validations(run.intervals, self.max_batches)
         is_logged = bool(run.loggers) and not run.debugging.fast_dev_run
         if is_logged and is_first and 0 < self.max_batches < run.intervals.log_every_n_steps:
             rank_zero_warn(
@@ -290,47 +303,18 @@ class FitLoop:
             return True
         return bool(run.debugging.fast_dev_run)
 
-    def _validates_in(self, epoch: int) -> bool:
+    def _rule_for(self, epoch: int) -> Callable[[], bool] | None:
+        """What says after which batches of an epoch to validate; None in an epoch without validation."""
         every = self._run.intervals.check_val_every_n_epoch
-        return self.validation.is_enabled and (every is None or (epoch + 1) % every == 0)
+        if not self.validation.is_enabled or (every is not None and (epoch + 1) % every):
+            return None
+        return validation_rule(self._run, self.val_check_batch)
 
     def validation_due(self) -> bool:
         """Whether a validation runs after the batch at hand."""
-        run, progress = self._run, self._run.progress
-        if not self._validates:
+        if self._validation_rule is None:
             return False
-        if run.state.should_stop and self.can_stop():
-            return True
-        interval = run.intervals.val_check_interval
-        if isinstance(interval, timedelta):
-            return time.monotonic() - self._validated_at >= interval.total_seconds()
-        if interval == 1.0 and isinstance(interval, float):  # the end of the epoch, wherever it comes
-            return progress.is_last_batch
-        batches = progress.total_batches if run.intervals.check_val_every_n_epoch is None else progress.batch
-        return batches % self.val_check_batch == 0
-
-    def _check_interval(self) -> int | float:
-        """``val_check_interval`` as a number of batches."""
-        run = self._run
-        interval, every = run.intervals.val_check_interval, run.intervals.check_val_every_n_epoch
-        if not isinstance(interval, (int, float)) or not self.validation.is_enabled:  # a time
-            return math.inf
-        if isinstance(interval, int):
-            if interval > self.max_batches and every is not None:
-                raise ValueError(
-                    f"`val_check_interval={interval}` is more than the {self.max_batches} training batches "
-                    "of an epoch: there would be no validation. Lower it, or set "
-                    "check_val_every_n_epoch=None to count batches over epochs."
-                )
-            return interval
-        if self.max_batches == math.inf:
-            if interval == 1.0:
-                return math.inf
-            raise MisconfigurationException(
-                f"`val_check_interval={interval}` is a share of an epoch, and the training data has no "
-                "length. Give 1.0, a number of batches or a time."
-            )
-        return max(1, int(self.max_batches * interval))
+        return self._validation_rule() or (self._run.state.should_stop and self.can_stop())
 
     def _move_schedulers(self, stepped: bool, *, plateau: bool) -> None:
         """Move what is due at the batch at hand; what follows a metric waits for the validation."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,11 +17,15 @@ class Progress:
         total_batches: Training batches of all epochs that were run.
         step: Optimizer steps; several optimizers count each for itself.
         batches_that_stepped: Batches at which optimizers stepped: the x axis of loggers.
-        validations: Validations that were run to their end, the sanity check excepted.
+        samples: Samples that were trained on; counted only where validations go by them.
+        validations: Validations that have computed their metrics, the sanity check excepted.
+        validated: The `counts` at the last validation, or at the start of the epoch if that was later.
+        validated_at: When the last validation ended, or the fit began, by the monotonic clock.
         scheduler_steps: Moves of learning-rate schedulers.
         is_last_batch: Whether the newest batch is the epoch's last one.
         in_batch: Whether the newest batch's hooks are still running: what is saved by then does not call it
             complete.
+        is_settled: Whether nothing more is to come after the newest batch: no row, validation or scheduler.
         in_epoch: Whether an epoch has begun and is not over.
         in_epoch_end: Whether the epoch's batches are over and its last hooks are running.
         evaluated_batches: Batches that the running validation, or the last one, has run.
@@ -34,28 +39,48 @@ class Progress:
     total_batches: int = 0
     step: int = 0
     batches_that_stepped: int = 0
+    samples: int = 0
     validations: int = 0
+    validated: dict[str, int] = field(default_factory=lambda: {"batches": 0, "updates": 0, "samples": 0})
+    validated_at: float = 0.0
     scheduler_steps: int = 0
     is_last_batch: bool = False
     in_batch: bool = False
+    is_settled: bool = True
     in_epoch: bool = False
     in_epoch_end: bool = False
     evaluated_batches: int = 0
     unfinished: int = 0
     steps_before: int = 0
     moves_before: int = 0
+    _seconds_before: float = 0.0  # since the last validation, when the checkpoint was written
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was trained on so far, by unit."""
+        return {"batches": self.total_batches, "updates": self.step, "samples": self.samples}
+
+    def start_clock(self) -> None:
+        """The fit begins, or goes on: from here on time counts."""
+        self.validated_at, self._seconds_before = time.monotonic() - self._seconds_before, 0.0
 
     def start_epoch(self) -> None:
         """A new epoch begins with its first batch."""
         self.batch, self.unfinished, self.is_last_batch = 0, 0, False
         self.in_batch = self.in_epoch_end = False  # an exception may have left them
-        self.steps_before, self.moves_before = self.step, self.scheduler_steps
+        self.is_settled = True
+        self.steps_before, self.moves_before, self.validated = self.step, self.scheduler_steps, self.counts
 
     def batch_done(self) -> None:
-        """A batch was run; its last hooks are still to come."""
+        """A batch was run; its last hooks, a row for the loggers, a validation are still to come."""
         self.batch += 1
         self.total_batches += 1
-        self.in_batch = True
+        self.in_batch, self.is_settled = True, False
+
+    def validation_done(self) -> None:
+        """A validation has computed its metrics; its last hook is still to come."""
+        self.validations += 1
+        self.validated, self.validated_at = self.counts, time.monotonic()
 
     @property
     def epochs_processed(self) -> int:
@@ -68,11 +93,14 @@ class Progress:
         self.in_epoch = self.in_epoch_end = False
         self.unfinished = 0
 
-    def state_dict(self, *, automatic: bool) -> dict[str, Any]:
+    def state_dict(self, *, automatic: bool, is_timed: bool = False) -> dict[str, Any]:
         """The state of the fit loop in the field's common form, whose counters follow from these.
+
+        What that form has no place for stands under "levin".
 
         Args:
             automatic: Whether the steps were automatic optimization's.
+            is_timed: Whether validations go by the clock.
         """
         steps, steps_now = self.step, self.step - self.steps_before
         moves, moves_now = self.scheduler_steps, self.scheduler_steps - self.moves_before
@@ -82,7 +110,7 @@ class Progress:
         unused = _progress(_counts(ready=0, completed=0), _counts(ready=0, completed=0))
         cleared, cleared_now = (steps, steps_now) if automatic else (0, 0)
         return {
-            "state_dict": {},
+            "state_dict": {"levin": self._own_state(is_timed)},
             "epoch_loop.state_dict": {"_batches_that_stepped": self.batches_that_stepped},
             "epoch_loop.batch_progress": {
                 "total": self._stages(self.total_batches, self.total_batches - self.in_batch),
@@ -113,6 +141,17 @@ class Progress:
             "epoch_progress": _progress(self._epochs(), self._epochs()),
         }
 
+    def _own_state(self, is_timed: bool) -> dict[str, Any]:
+        seconds = time.monotonic() - self.validated_at if is_timed else 0.0
+        return {
+            "is_settled": self.is_settled,
+            "in_epoch_end": self.in_epoch_end,
+            "samples": self.samples,
+            "validations": self.validations,
+            "validated": dict(self.validated),
+            "seconds_since_validation": seconds,
+        }
+
     @staticmethod
     def _stages(run: int, completed: int) -> dict[str, int]:
         return _counts(ready=run, completed=completed, started=run, processed=run)
@@ -121,13 +160,8 @@ class Progress:
         begun = self.epoch + self.in_epoch
         return _counts(ready=begun, completed=self.epoch, started=begun, processed=self.epochs_processed)
 
-    def load_state_dict(self, state: dict[str, Any], *, accumulate: int = 1) -> None:
-        """Take back what `state_dict` gave, here or in Lightning.
-
-        Args:
-            state: The state of the fit loop.
-            accumulate: Batches for one optimizer step.
-        """
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave, here or in Lightning."""
         batches = state["epoch_loop.batch_progress"]
         epochs = state["epoch_progress"]["current"]
         optim = state["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
@@ -138,12 +172,15 @@ class Progress:
         self.is_last_batch = batches["is_last_batch"]
         self.epoch = epochs["processed"]
         self.unfinished = self.batch if epochs["ready"] > epochs["processed"] else 0
-        stepped = self.is_last_batch or self.batch % accumulate == 0
-        if self.unfinished and stepped:  # the batch that it was saved at had not been counted yet
-            self.batches_that_stepped += 1
         self.scheduler_steps = state["epoch_loop.scheduler_progress"]["total"]["completed"]
         self.evaluated_batches = state["epoch_loop.val_loop.batch_progress"]["current"]["completed"]
         self.in_batch = self.in_epoch = self.in_epoch_end = False
+        own = state["state_dict"].get("levin", {})
+        self.samples, self.validations = own.get("samples", 0), own.get("validations", 0)
+        self.validated = own.get("validated", self.counts)
+        self._seconds_before = own.get("seconds_since_validation", 0.0)
+        # Lightning counts a batch for its loggers at the very end, and is never found after that
+        self.is_settled = not self.unfinished or own.get("is_settled", False)
 
 
 def _progress(total: dict[str, int], current: dict[str, int]) -> dict[str, dict[str, int]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from levin._version import __version__
 from levin.callbacks.model_checkpoint import ModelCheckpoint
 from levin.checkpoint.io import as_checkpoint
 from levin.checkpoint.plain import plain
+from levin.core.metrics import to_numbers
+from levin.core.optimizers import SchedulerSet
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException
 from levin.utils.paths import exists, filesystem, is_local, join, listdir, local_path
@@ -75,10 +79,16 @@ _NO_BATCHES = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
 
 def _loops(run: Run) -> dict[str, Any]:
     """The counters, in the field's common form; evaluations outside of fit have none to keep."""
+    fit = run.progress.state_dict(
+        automatic=run.module.automatic_optimization, is_timed=run.intervals.is_timed
+    )
+    if run.progress.in_epoch:  # what is still to come in this epoch may ask for what was logged
+        seen = run.metrics.callback_metrics if run.progress.in_epoch_end else run.metrics.published
+        fit["state_dict"]["levin"]["metrics"] = to_numbers(seen)
     progress = {"total": dict(_NO_BATCHES), "current": dict(_NO_BATCHES)}
     evaluation = {"state_dict": {}, "batch_progress": {**progress, "is_last_batch": False}}
     return {
-        "fit_loop": run.progress.state_dict(automatic=run.module.automatic_optimization),
+        "fit_loop": fit,
         "validate_loop": evaluation,
         "test_loop": evaluation,
         "predict_loop": {"state_dict": {}, "batch_progress": progress},
@@ -151,8 +161,11 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
     scaling = checkpoint.get(type(precision).__qualname__)
     if scaling:
         precision.load_state_dict(scaling)
-    accumulate = run.updates.accumulate_grad_batches
-    run.progress.load_state_dict(checkpoint["loops"]["fit_loop"], accumulate=accumulate)
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    run.progress.load_state_dict(fit_loop)
+    own = fit_loop["state_dict"].get("levin", {})
+    if run.progress.unfinished:
+        run.metrics.publish(own.get("metrics", {}))
     optimizers, schedulers = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     said = "The checkpoint holds the states of {} {}, and `configure_optimizers` returned {}."
     ours = len(run.strategy.optimizers)
@@ -167,6 +180,17 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
         rank_zero_warn(f"{said.format(len(schedulers), 'schedulers', ours)} The others start anew.")
     for config, state in zip(run.lr_scheduler_configs, schedulers, strict=False):
         config.scheduler.load_state_dict(state)
+    if own.get("in_epoch_end") and run.progress.is_last_batch and run.module.automatic_optimization:
+        _move_late_schedulers(run, own["metrics"])
+
+
+def _move_late_schedulers(run: Run, metrics: dict[str, float]) -> None:
+    """Move those that follow a metric and were due after the hooks in which the checkpoint was written."""
+    values = {name: torch.tensor(value) for name, value in metrics.items()}
+    late = SchedulerSet(
+        run.lr_scheduler_configs, run.hooks.bind("lr_scheduler_step", run.module), lambda: values
+    )
+    run.progress.scheduler_steps += late.step("epoch", run.progress.epoch, plateau=True)
 
 
 # ---------------------------------------------------------------------- which checkpoint

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from levin.loggers.base import Logger
     from levin.profilers.base import Profiler
     from levin.strategies.base import Strategy
+    from levin.trainer.when import Every
 
 
 class Trainer(RunningTrainer):
@@ -73,7 +74,9 @@ class Trainer(RunningTrainer):
         limit_test_batches: The same for test.
         limit_predict_batches: The same for prediction.
         overfit_batches: Train and validate on this many batches, always the same.
-        val_check_interval: Validate every so many training batches (int), share of an epoch (float), or time.
+        val_check_interval: Validate every so many training batches (int), share of an epoch (float), or time
+            ("DD:HH:MM:SS", a timedelta, a dict of its arguments); or, over the whole fit, every so many
+            batches, updates or samples: ``Every(1000, "updates")``.
         check_val_every_n_epoch: Validate in every so many epochs; None counts batches over epochs.
         num_sanity_val_steps: Validation batches that are tried before training: 2 by default, -1 for all.
         log_every_n_steps: Loggers get every so many steps' values: 50 by default.
@@ -133,7 +136,7 @@ class Trainer(RunningTrainer):
         limit_test_batches: int | float | None = None,
         limit_predict_batches: int | float | None = None,
         overfit_batches: int | float = 0.0,
-        val_check_interval: int | float | Duration | None = None,
+        val_check_interval: int | float | Duration | Every | None = None,
         check_val_every_n_epoch: int | None = 1,
         num_sanity_val_steps: int | None = None,
         log_every_n_steps: int | None = None,

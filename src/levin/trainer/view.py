@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from levin.trainer.predict import PredictionLoop
     from levin.trainer.progress import Progress
     from levin.trainer.states import Run, TrainerState
+    from levin.trainer.when import Every
     from levin.utils.types import LRSchedulerConfig
 
 
@@ -109,7 +110,7 @@ class TrainerView:
     limit_test_batches: Setting[int | float] = Setting("limits")
     limit_predict_batches: Setting[int | float] = Setting("limits")
     overfit_batches: Setting[int | float] = Setting("limits")
-    val_check_interval: Setting[int | float | Duration] = Setting("intervals")
+    val_check_interval: Setting[int | float | Duration | Every] = Setting("intervals")
     check_val_every_n_epoch: Setting[int | None] = Setting("intervals")
     num_sanity_val_steps: Setting[int | float] = Setting("intervals")
     log_every_n_steps: Setting[int] = Setting("intervals")

@@ -51,22 +51,6 @@ def test_steps_or_time_leave_the_number_of_epochs_open(given, has_timer, max_epo
     assert Limits(**given).with_open_end(has_timer=has_timer).max_epochs == max_epochs
 
 
-@pytest.mark.parametrize(
-    ("interval", "every", "is_epoch_end"),
-    [
-        (1.0, 1, True),
-        (1, 1, True),
-        (0.5, 1, False),
-        (1.0, 2, False),
-        (2, 1, False),
-        ("00:01:00:00", 1, False),
-    ],
-)
-def test_validation_at_each_epochs_end_is_known_as_such(interval, every, is_epoch_end):
-    intervals = Intervals(val_check_interval=interval, check_val_every_n_epoch=every)
-    assert intervals.is_epoch_end is is_epoch_end
-
-
 def test_a_dev_run_limits_everything():
     limits, intervals = for_dev_run(
         2, Limits(max_epochs=9, limit_val_batches=0.5), Intervals(num_sanity_val_steps=5)
