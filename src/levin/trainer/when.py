@@ -42,7 +42,7 @@ class Every:
     Raises:
         MisconfigurationException: If ``n`` is no whole number from 1 on, or the unit is none of these.
 
-    Example:
+    Examples:
         >>> Every(1000, "updates")
         Every(n=1000, unit='updates')
     """
