@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.optim import LBFGS, SGD
@@ -282,6 +284,14 @@ def test_a_scheduler_may_be_made_of_a_wrapped_optimizer(fit):
     assert raw.param_groups[0]["lr"] == 0.5
 
 
+@pytest.mark.parametrize("name", ["param_groups", "state", "defaults"])
+def test_what_is_assigned_to_the_wrapper_is_the_optimizers(fit, name):
+    optimizer, raw = wrapped(fit)
+    replacement = copy.copy(getattr(raw, name))
+    setattr(optimizer, name, replacement)
+    assert getattr(raw, name) is getattr(optimizer, name) is replacement
+
+
 def test_a_step_returns_what_its_closure_returns(fit):
     seen = []
 
@@ -403,6 +413,31 @@ def test_untoggling_what_was_not_toggled_changes_nothing(fit):
     module = Manual(lambda self: self.untoggle_optimizer(self.optimizers()[0]))
     fit(module)
     assert module.needing_gradients() == ALL
+
+
+def test_a_second_toggle_ends_the_first(fit):
+    def train(self):
+        first, second = self.optimizers()
+        with self.toggled_optimizer(first):
+            seen.append(self.needing_gradients())
+            with self.toggled_optimizer(second):
+                seen.append(self.needing_gradients())
+        seen.append(self.needing_gradients())
+
+    seen = []
+    fit(Manual(train), limit_train_batches=1)
+    assert seen == [OF_A, OF_B, ALL]
+
+
+def test_optimizers_may_be_replaced_while_training(fit):
+    def train(self):
+        if self.global_step == 1:
+            self.trainer.optimizers = [SGD(self.parameters(), lr=10.0)]
+        self.optimizers().step()
+
+    module = Single(train)
+    assert fit(module).global_step == 2
+    assert module.weight.item() == -3.0 - 30.0
 
 
 def test_a_backward_within_a_toggle_reaches_the_optimizers_own_parameters_alone(fit):

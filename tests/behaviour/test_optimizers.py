@@ -537,6 +537,29 @@ def test_optimizers_can_be_reached_in_automatic_optimization(fit):
     assert module.weight.item() == -0.5
 
 
+@pytest.mark.parametrize("when", ["on_train_batch_start", "on_train_batch_end", "on_train_epoch_start"])
+@pytest.mark.parametrize("own_step", [False, True])
+def test_the_optimizer_may_be_replaced_while_training(fit, when, own_step):
+    class Replacing(L.Callback):
+        """Ten times the rate from the second batch, or epoch, on."""
+
+    def replace(trainer, module, *_):
+        if trainer.global_step == steps_before:
+            trainer.optimizers = [SGD(module.parameters(), lr=10.0)]
+
+    class OwnStep(Line):
+        def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
+            optimizer.step(closure=optimizer_closure)
+
+    steps_before = 3 if when == "on_train_epoch_start" else 1
+    callback, module = Replacing(), (OwnStep if own_step else Line)()
+    setattr(callback, when, replace)
+    trainer = fit(module, callbacks=callback, gradient_clip_val=100.0)
+    assert module.weight.item() == -steps_before - 10.0 * (6 - steps_before)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 10.0
+    assert trainer.global_step == 6
+
+
 # ------------------------------------------------------------ what a step may return
 
 OUTPUTS = {

@@ -505,7 +505,11 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             trainer.strategy.clip_gradients(parameters, value, algorithm)
 
     def toggle_optimizer(self, optimizer: Optimizer) -> None:
-        """Switch gradients off for parameters that only other optimizers have; see `untoggle_optimizer`."""
+        """Switch gradients off for parameters that only other optimizers have, until `untoggle_optimizer`.
+
+        One optimizer at a time: what an earlier call switched off is on again.
+        """
+        self.untoggle_optimizer(optimizer)
         mine = {p for group in optimizer.param_groups for p in group["params"]}
         others = {
             p for other in self.trainer.optimizers for group in other.param_groups for p in group["params"]

@@ -306,6 +306,12 @@ class SkipStep(Exception):  # noqa: N818  # an answer, not an error
     """Raised from an optimizer's closure: the step is to be left out, its weights and state as they were."""
 
 
+def _of_the_wrapped(name: str) -> property:
+    return property(
+        lambda self: getattr(self.optimizer, name), lambda self, value: setattr(self.optimizer, name, value)
+    )
+
+
 class LightningOptimizer(_AnOptimizer):
     """An optimizer as a module sees it: `step` goes through strategy and precision, all else is its own.
 
@@ -334,9 +340,9 @@ class LightningOptimizer(_AnOptimizer):
     if not TYPE_CHECKING:  # to a type checker they are an optimizer's
         # what torch's methods work on is the wrapped optimizer's, as it is now: loading a checkpoint replaces
         # these
-        param_groups = property(lambda self: self._optimizer.param_groups)
-        state = property(lambda self: self._optimizer.state)
-        defaults = property(lambda self: self._optimizer.defaults)
+        param_groups = _of_the_wrapped("param_groups")
+        state = _of_the_wrapped("state")
+        defaults = _of_the_wrapped("defaults")
 
     @property
     def optimizer(self) -> Optimizer:
@@ -348,6 +354,10 @@ class LightningOptimizer(_AnOptimizer):
         if name == "_optimizer":  # not there yet: while unpickling
             raise AttributeError(name)
         return getattr(self._optimizer, name)
+
+    def __reduce__(self) -> tuple[type[LightningOptimizer], tuple[Any, ...]]:
+        """A copy wraps a copy, and has no part in the run."""
+        return LightningOptimizer, (self._optimizer, self._strategy, self._module)
 
     def state_dict(self) -> dict[str, Any]:
         """The wrapped optimizer's state."""

@@ -141,6 +141,11 @@ class FitLoop:
         run.metrics.end_training_epoch()
         progress.epoch_done()
 
+    def take_optimizers(self) -> None:
+        """Go on with other optimizers, if an epoch is running."""
+        if self._step is not None:
+            self._step.take_optimizers(self._run)
+
     def validate(self) -> None:
         """Run a validation within the training."""
         run = self._run

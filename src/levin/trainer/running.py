@@ -12,7 +12,7 @@ from levin.core.datamodule import LightningDataModule
 from levin.core.hooks import DataHooks
 from levin.core.hparams import hyperparameters_to_log
 from levin.core.module import LightningModule
-from levin.core.optimizers import LightningOptimizer, configure
+from levin.core.optimizers import configure
 from levin.trainer import saving
 from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import check_hook_names
@@ -181,10 +181,7 @@ class RunningTrainer(TrainerView):
         optimizers, run.lr_scheduler_configs = self.hooks.bind("configure_optimizers", module, configure)(
             module
         )
-        self.strategy.setup_optimizers(optimizers)
-        run.wrapped_optimizers = [
-            LightningOptimizer(optimizer, self.strategy, module) for optimizer in self.strategy.optimizers
-        ]
+        run.take_optimizers(optimizers)
         self._backward = backward_with_hooks(run)
 
     def _read(self, path: str, weights_only: bool | None) -> dict[str, Any]:

@@ -7,15 +7,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from levin.core.metrics import to_numbers
+from levin.core.optimizers import LightningOptimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from torch.optim import Optimizer
+
     from levin.core.datamodule import LightningDataModule
     from levin.core.metrics import Metrics
     from levin.core.module import LightningModule
-    from levin.core.optimizers import LightningOptimizer
     from levin.loggers.base import Logger
     from levin.profilers.base import Profiler
     from levin.strategies.base import Strategy
@@ -136,6 +138,15 @@ class Run:
         if self.attached is None:
             raise RuntimeError("There is no module yet: call fit, validate, test or predict with one.")
         return self.attached
+
+    def take_optimizers(self, optimizers: list[Optimizer]) -> None:
+        """Train with these optimizers."""
+        taken, module = self.strategy.setup_optimizers(optimizers), self.attached
+        self.wrapped_optimizers = (
+            []
+            if module is None
+            else [LightningOptimizer(optimizer, self.strategy, module) for optimizer in taken]
+        )
 
     def write_logs(
         self, values: dict[str, Any], *, step: int | None = None, epoch: int | None = None

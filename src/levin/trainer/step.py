@@ -43,6 +43,10 @@ class Step(Protocol):
         """Train on a batch; returns what `on_train_batch_end` gets."""
         ...
 
+    def take_optimizers(self, run: Run) -> None:
+        """Step with the optimizers that the run has now."""
+        ...
+
 
 class AutomaticStep:
     """Forward, backward and update for automatic optimization, with accumulation.
@@ -61,18 +65,17 @@ class AutomaticStep:
         self.progress: Progress = run.progress
         self.strategy: Strategy = strategy
         self.precision: Precision = strategy.precision
-        self.optimizer: Optimizer = strategy.optimizers[0]
+        self.optimizer: Optimizer
+        self.wrapped: LightningOptimizer
+        self.zero_grad: Callable[[], None]
+        self.take_optimizers(run)
         self.accumulate: int = 1
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
         self.custom_step: Callable[..., Any] | None = _override(run, "optimizer_step")
-        self.wrapped: LightningOptimizer = run.wrapped_optimizers[0]
-        # what comes before a step belongs to the call of `optimizer.step`, wherever that is made
-        self.wrapped.before_step = self._prepare_step
         self.window: Window | None = Window(by) if (by := run.updates.normalize_by) is not None else None
         self.finish_gradients: Callable[[Optimizer], None] | None = finisher(run, self.window)
         self.backward: Callable[..., None] = _backward(run) if self.window is None else self._weighted(run)
         self.has_own_backward: bool = overrides(module, "backward", LightningModule)
-        self.zero_grad: Callable[[], None] = self._zero_grad(run)
         self.clip: Callable[[Optimizer], None] = _clipping(run)
         self.has_own_clipping: bool = overrides(
             module, "configure_gradient_clipping", LightningModule
@@ -105,6 +108,13 @@ class AutomaticStep:
         outputs = self._outputs() if self.hooks.on_train_batch_end else {}
         self.batch = self.output = self.loss = None  # the graph goes before the next forward
         return outputs
+
+    def take_optimizers(self, run: Run) -> None:
+        """Step with the run's optimizer."""
+        self.optimizer, self.wrapped = run.strategy.optimizers[0], run.wrapped_optimizers[0]
+        # what comes before a step belongs to the call of `optimizer.step`, wherever that is made
+        self.wrapped.before_step = self._prepare_step
+        self.zero_grad = self._zero_grad(run)
 
     def closure(self) -> Tensor | None:
         """Compute the loss and the gradients of the batch, and make them ready for the step."""
@@ -217,6 +227,10 @@ class ManualStep:
         self.precision: Precision = run.strategy.precision
         self.finish_gradients: Callable[[Optimizer], None] | None = finisher(run)
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
+        self.take_optimizers(run)
+
+    def take_optimizers(self, run: Run) -> None:
+        """Make the run's optimizers count, and begin their windows anew."""
         for optimizer in run.wrapped_optimizers:
             optimizer.before_step, optimizer.after_step = self._before_step, self._after_step
             optimizer.num_accumulated = 0  # what an epoch that was cut off left

@@ -343,7 +343,8 @@ class TrainerView:
 
     @optimizers.setter
     def optimizers(self, optimizers: list[Optimizer]) -> None:
-        self.strategy.optimizers = optimizers
+        self.run.take_optimizers(optimizers)
+        self.fit_loop.take_optimizers()
 
     @property
     def wrapped_optimizers(self) -> list[LightningOptimizer]:

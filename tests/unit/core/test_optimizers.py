@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -202,6 +203,23 @@ def test_a_wrapped_optimizer_follows_what_it_wraps(wrap):
     assert optimizer.param_groups[0]["lr"] == 0.5
     assert optimizer.state is raw.state
     assert optimizer.state_dict() == raw.state_dict()
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))]
+)
+def test_a_copy_of_a_wrapped_optimizer_steps_and_has_no_part_in_the_run(wrap, duplicate):
+    optimizer = wrap(sgd())
+    optimizer.before_step, optimizer.after_step = print, print
+    other = duplicate(optimizer)
+    assert isinstance(other, LightningOptimizer)
+    assert isinstance(other, SGD)
+    assert (other.before_step, other.after_step) == (None, None)
+    (weight,) = other.param_groups[0]["params"]
+    weight.grad = torch.tensor(3.0)
+    other.step()
+    assert weight.item() == -3.0
+    assert optimizer.param_groups[0]["params"][0].item() == (-3.0 if duplicate is copy.copy else 0.0)
 
 
 def test_hooks_put_on_the_wrapper_are_on_the_optimizer(wrap):
