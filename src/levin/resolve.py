@@ -100,7 +100,9 @@ def _meant(word: str, known: list[str]) -> str:
     """A guess at what an unknown accelerator was meant to be, for a message."""
     if word in _REMOVED_STRATEGIES or word.startswith(_PARALLEL_STRATEGIES):
         return f" It is the name of a strategy: did you mean strategy={word!r}?"
-    near = [] if word in _OTHER_DEVICES else difflib.get_close_matches(word, known, n=1)
+    if word in _OTHER_DEVICES:
+        return " levin has no support for it."
+    near = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
@@ -170,10 +172,17 @@ def parse_devices(
     return found
 
 
+_DDP = "Use strategy='ddp'"
+_SHARDED = "Use strategy='fsdp', which shards parameters, gradients and optimizer states"
+_OTHER_HARDWARE = "levin runs on CPU, CUDA and MPS devices"
 _REMOVED_STRATEGIES = {
-    "dp": "ddp", "ddp2": "ddp", "ddp_sharded": "fsdp", "ddp_sharded_spawn": "fsdp", "ddp_fully_sharded":
-    "fsdp", "fsdp_native": "fsdp",
-    "horovod": "ddp", "bagua": "ddp", "hivemind": "ddp", "colossalai": "fsdp",
+    "dp": _DDP, "ddp2": _DDP, "horovod": _DDP, "bagua": _DDP, "hivemind": _DDP,
+    "ddp_cpu": "Use accelerator='cpu', strategy='ddp_spawn'",
+    "ddp_sharded": _SHARDED, "ddp_sharded_spawn": _SHARDED, "ddp_fully_sharded": _SHARDED,
+    "fsdp_native": _SHARDED, "fsdp_native_full_shard_offload": "Use strategy='fsdp_cpu_offload'",
+    "colossalai": _SHARDED,
+    "tpu_spawn": _OTHER_HARDWARE, "tpu_spawn_debug": _OTHER_HARDWARE, "ipu_strategy": _OTHER_HARDWARE,
+    "hpu_parallel": _OTHER_HARDWARE, "hpu_single": _OTHER_HARDWARE,
 }  # fmt: skip
 
 _PARALLEL_STRATEGIES = ("ddp", "fsdp", "deepspeed", "xla", "single_xla", "single_tpu")
@@ -191,10 +200,7 @@ def choose_strategy(
     if strategy in ("auto", "single_device"):
         return SingleDeviceStrategy(devices[0], accelerator=accelerator)
     if strategy in _REMOVED_STRATEGIES:
-        raise ValueError(
-            f"strategy={strategy!r} was removed. Its place was taken by "
-            f"strategy={_REMOVED_STRATEGIES[strategy]!r}."
-        )
+        raise ValueError(f"strategy={strategy!r} was removed. {_REMOVED_STRATEGIES[strategy]}.")
     if strategy.startswith(_PARALLEL_STRATEGIES):
         raise MisconfigurationException(
             f"strategy={strategy!r} needs several processes, and this version of levin runs one. Use "

@@ -331,28 +331,6 @@ def test_the_hook_table_shows_who_listens(quiet, noting, batches):
     assert line.split(maxsplit=1)[1] == "Noting, EarlyStopping"
 
 
-# ---------------------------------------------------------------------- names of former days
-
-
-@pytest.mark.parametrize(
-    ("former", "today"),
-    [
-        ("training_type_plugin", "strategy"), ("num_gpus", "num_devices"), ("gpus", "num_devices"),
-        ("tpu_cores", "num_devices"), ("num_processes", "num_devices"), ("root_gpu", "strategy.root_device"),
-        ("data_parallel_device_ids", "device_ids"), ("lr_schedulers", "lr_scheduler_configs"),
-        ("validated_ckpt_path", "ckpt_path"), ("tested_ckpt_path", "ckpt_path"),
-        ("running_sanity_check", "sanity_checking"), ("disable_validation", "enable_validation"),
-        ("progress_bar_dict", "progress_bar_metrics"), ("use_amp", "precision"), ("train_loop", "fit_loop"),
-    ],
-)  # fmt: skip
-def test_an_attribute_of_former_days_names_its_successor(quiet, former, today):
-    trainer = quiet()
-    with pytest.raises(AttributeError, match=f"`trainer.{former}` is gone. Use `trainer.{today}"):
-        getattr(trainer, former)
-    assert hasattr(trainer, today.split(".")[0])
-    assert not hasattr(trainer, former)
-
-
 def test_an_unknown_attribute_is_an_attribute_error_as_always(quiet):
     with pytest.raises(AttributeError, match="'Trainer' object has no attribute 'nonsense'"):
         _ = quiet().nonsense

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -23,8 +25,10 @@ from levin.callbacks import (
 )
 from levin.data import CombinedLoader
 from levin.loggers import CSVLogger
+from levin.resolve import _REMOVED_STRATEGIES
 from levin.testing import BoringModel
 from levin.trainer.former import ARGUMENTS, VALUES
+from levin.trainer.former_names import COMPUTED, GONE, KEYWORDS, RENAMED
 from levin.utils import former
 from levin.utils.errors import LevinDeprecationWarning
 
@@ -463,3 +467,163 @@ def test_accumulate_grad_batches_may_be_a_schedule():
     )
     trainer.fit(BoringModel(), DataLoader(torch.randn(4, 32)))
     assert trainer.global_step == 4 + 2
+
+
+# ---------------------------------------------------------------------- strategies
+
+SUCCESSORS = {
+    "dp": "'ddp'", "ddp2": "'ddp'", "ddp_cpu": "'ddp_spawn'", "ddp_sharded": "'fsdp'",
+    "ddp_sharded_spawn": "'fsdp'", "ddp_fully_sharded": "'fsdp'", "fsdp_native": "'fsdp'",
+    "fsdp_native_full_shard_offload": "'fsdp_cpu_offload'", "horovod": "'ddp'", "bagua": "'ddp'",
+    "hivemind": "'ddp'", "colossalai": "'fsdp'", "tpu_spawn": "CPU, CUDA and MPS",
+    "tpu_spawn_debug": "CPU, CUDA and MPS", "ipu_strategy": "CPU, CUDA and MPS",
+    "hpu_parallel": "CPU, CUDA and MPS", "hpu_single": "CPU, CUDA and MPS",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _REMOVED_STRATEGIES)
+def test_a_strategy_that_was_removed_names_its_successor(name):
+    with pytest.raises(ValueError, match=f"strategy='{name}' was removed. .*{SUCCESSORS[name]}"):
+        L.Trainer(**CPU, strategy=name)
+
+
+# ---------------------------------------------------------------------- attributes and methods of the Trainer
+
+
+@pytest.fixture
+def trainer():
+    """A Trainer that has fitted a BoringModel."""
+    trainer = quick(max_epochs=1, limit_train_batches=1, limit_val_batches=1, checkpoint_callback=False)
+    trainer.fit(BoringModel())
+    return trainer
+
+
+OF_THE_TRAINER = {
+    "training_type_plugin": lambda t: t.strategy,
+    "num_gpus": lambda t: 0, "gpus": lambda t: 0, "tpu_cores": lambda t: 0, "ipus": lambda t: 0,
+    "num_processes": lambda t: 1, "root_gpu": lambda t: None, "data_parallel_device_ids": lambda t: [0],
+    "lr_schedulers": lambda t: [vars(config) for config in t.lr_scheduler_configs],
+    "validated_ckpt_path": lambda t: t.ckpt_path, "tested_ckpt_path": lambda t: t.ckpt_path,
+    "predicted_ckpt_path": lambda t: t.ckpt_path, "running_sanity_check": lambda t: False,
+    "disable_validation": lambda t: False, "progress_bar_dict": lambda t: t.progress_bar_metrics,
+    "use_amp": lambda t: False, "amp_backend": lambda t: None, "train_loop": lambda t: t.fit_loop,
+    "lightning_optimizers": lambda t: {0: t.wrapped_optimizers[0]},
+    "weights_save_path": lambda t: t.default_root_dir, "should_rank_save_checkpoint": lambda t: True,
+    "prediction_writer_callbacks": lambda t: [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*RENAMED, *COMPUTED])
+def test_a_former_attribute_has_its_value_and_a_warning_that_names_todays(trainer, name):
+    with pytest.warns(
+        LevinDeprecationWarning, match=f"`trainer.{name}` is now `.*(trainer|self)[.]"
+    ) as warned:
+        value = getattr(trainer, name)
+    assert value == OF_THE_TRAINER[name](trainer)
+    assert [warning.filename for warning in warned] == [__file__]
+    today = RENAMED.get(name)
+    assert today is None or hasattr(trainer, today.split(".")[0])
+
+
+def test_former_attributes_of_a_trainer_in_mixed_precision():
+    trainer = quick(precision="bf16-mixed")
+    with pytest.warns(LevinDeprecationWarning, match=r"`trainer.precision`"):
+        assert (trainer.use_amp, trainer.amp_backend) == (True, "native")
+
+
+@pytest.mark.parametrize("name", [*GONE, *sorted(set(REFUSED) - {*OF_THE_TRAINER, "checkpoint_callback"})])
+def test_an_attribute_that_is_gone_says_what_to_use(trainer, name):
+    assert not hasattr(trainer, name)
+    with pytest.raises(AttributeError) as raised:
+        getattr(trainer, name)
+    advice = GONE.get(name) or ARGUMENTS[name].advice
+    assert str(raised.value) == f"There is no `trainer.{name}`. {advice}"
+
+
+def test_the_sentences_about_the_trainer_name_attributes_that_are_there(trainer):
+    texts = [*GONE.values(), *(text for text, _ in COMPUTED.values()), *former.MODULES.values()]
+    named = {name for text in texts for name in re.findall(r"`(?:not )?trainer[.](\w+)", text)}
+    assert len(named) > 10
+    assert [name for name in named if not hasattr(trainer, name)] == []
+
+
+# ---------------------------------------------------------------------- keywords of the entry points
+
+
+@pytest.mark.parametrize(
+    ("method", "keyword"),
+    [(method, keyword) for method, keywords in KEYWORDS.items() for keyword in keywords],
+)
+@pytest.mark.filterwarnings("ignore:.*there is no validation data")
+def test_a_former_keyword_brings_the_loaders(method, keyword):
+    trainer = quick(max_epochs=1, checkpoint_callback=False, limit_val_batches=1)
+    model, loader = BoringModel(), DataLoader(torch.randn(3, 32))
+    today = KEYWORDS[method][keyword]
+    with pytest.warns(
+        LevinDeprecationWarning, match=rf"`trainer.{method}\({keyword}=...\)` is now `{today}="
+    ):
+        getattr(trainer, method)(model, **{keyword: loader})
+    kind = keyword.split("_")[0]
+    name = "train_dataloader" if kind == "train" else f"{kind}_dataloaders"
+    assert getattr(trainer, name) is loader
+
+
+@pytest.mark.parametrize("method", KEYWORDS)
+def test_a_keyword_that_never_was_one_is_told_as_always_with_the_nearest(method):
+    trainer, model = quick(), BoringModel()
+    near = "train_dataloaders" if method == "fit" else "dataloaders"
+    text = rf"Trainer.{method}\(\) got an unexpected keyword argument '{near}s'. Did you mean '{near}'"
+    with pytest.raises(TypeError, match=text):
+        getattr(trainer, method)(model, **{f"{near}s": DataLoader([1])})
+
+
+def test_a_former_keyword_beside_todays_is_refused():
+    loader = DataLoader(torch.randn(3, 32))
+    with pytest.raises(TypeError, match=r"`trainer.fit` got `train_dataloader` and `train_dataloaders`"):
+        quick().fit(BoringModel(), train_dataloaders=loader, train_dataloader=loader)
+
+
+@pytest.mark.parametrize("method", KEYWORDS)
+def test_the_signature_of_an_entry_point_is_todays(method):
+    parameters = inspect.signature(getattr(L.Trainer, method)).parameters.values()
+    assert all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
+    assert not set(KEYWORDS[method]) & {each.name for each in parameters}
+
+
+def test_the_signature_of_the_constructor_is_todays():
+    assert not set(ARGUMENTS) & set(inspect.signature(L.Trainer).parameters)
+
+
+# ---------------------------------------------------------------------- argparse
+
+
+def test_a_trainer_is_made_of_a_command_line_as_it_was():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gpus", type=int, default=0)  # the user's own
+    parser.add_argument("--hidden_size", type=int, default=3)
+    with pytest.warns(LevinDeprecationWarning, match="`Trainer.add_argparse_args` is of earlier versions"):
+        assert L.Trainer.add_argparse_args(parser) is parser
+    words = "--max_epochs 3 --limit_val_batches 0.5 --logger false --enable_progress_bar --row_log_interval 7"
+    args = parser.parse_args(words.split())
+    assert (args.gpus, args.hidden_size, args.max_steps, args.precision) == (0, 3, -1, None)
+    with pytest.warns(LevinDeprecationWarning) as warned:
+        trainer = L.Trainer.from_argparse_args(args, limit_val_batches=0.25)
+    assert (trainer.max_epochs, trainer.limit_val_batches, trainer.log_every_n_steps) == (3, 0.25, 7)
+    assert (trainer.loggers, trainer.accelerator.name()) == ([], "cpu")
+    assert "`Trainer.from_argparse_args` is of earlier versions. Write" in str(warned[0].message)
+    assert "`row_log_interval=7` is now `log_every_n_steps=7`" in str(warned[1].message)
+
+
+class Rows(L.LightningDataModule):
+    def __init__(self, folder, batch_size: int = 2, shuffle: bool = False):
+        super().__init__()
+        self.given = (folder, batch_size, shuffle)
+
+
+@pytest.mark.filterwarnings("ignore:.*is of earlier versions")
+def test_a_datamodule_is_made_of_a_command_line_as_it_was(monkeypatch):
+    parser = Rows.add_argparse_args(argparse.ArgumentParser())
+    monkeypatch.setattr(sys, "argv", ["program", "--folder", "there", "--shuffle"])
+    assert Rows.from_argparse_args(parser, batch_size=8).given == ("there", 8, True)
+    assert Rows.parse_argparser(parser).batch_size == 2
+    assert Rows.default_attributes() == {"folder": inspect.Parameter.empty, "batch_size": 2, "shuffle": False}

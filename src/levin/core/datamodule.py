@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from levin.core.hooks import DataHooks
 from levin.core.hparams import HyperparametersMixin
 from levin.core.restore import class_only, load_datamodule_from_checkpoint
+from levin.utils.namespace import FromNamespace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from levin.trainer.trainer import Trainer
 
 
-class LightningDataModule(DataHooks, HyperparametersMixin):
+class LightningDataModule(DataHooks, HyperparametersMixin, FromNamespace):
     """Data for training, validation, test and prediction, with all that is needed to get it.
 
     Examples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import inspect
@@ -19,6 +18,7 @@ import torch
 from levin.trainer.former import ARGUMENTS, Translation, tell_of_environment
 from levin.trainer.when import Every
 from levin.utils.errors import MisconfigurationException
+from levin.utils.namespace import literal
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 P = ParamSpec("P")
@@ -288,14 +288,7 @@ def friendly(init: Callable[P, None]) -> Callable[P, None]:
 
 def _from_environment(names: Iterable[str]) -> dict[str, Any]:
     found = {name: os.environ.get(f"PL_TRAINER_{name.upper()}") for name in names}
-    return {name: _literal(text) for name, text in found.items() if text is not None}
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return {name: literal(text) for name, text in found.items() if text is not None}
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:

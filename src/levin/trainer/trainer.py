@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from levin import resolve as hardware
 from levin.core.metrics import Metrics
@@ -25,6 +25,7 @@ from levin.trainer.arguments import (
 from levin.trainer.dispatch import HookTable
 from levin.trainer.evaluate import EvaluationLoop
 from levin.trainer.fit import FitLoop
+from levin.trainer.former_names import as_today, with_former
 from levin.trainer.parts import gather_callbacks, gather_loggers, has_timer
 from levin.trainer.predict import PredictionLoop
 from levin.trainer.progress import Progress
@@ -232,6 +233,7 @@ class Trainer(RunningTrainer):
 
     # ------------------------------------------------------------------ the entry points
 
+    @as_today
     def fit(
         self,
         model: LightningModule,
@@ -240,6 +242,7 @@ class Trainer(RunningTrainer):
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
+        **former: NoReturn,
     ) -> None:
         """Train a module.
 
@@ -250,18 +253,20 @@ class Trainer(RunningTrainer):
             datamodule: A data module, in place of loaders.
             ckpt_path: The checkpoint to go on from: a path, a URL, "last" or "best".
             weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
+            **former: Keywords of earlier versions.
 
         Raises:
             MisconfigurationException: If the module lacks a step, or there is no data.
             TypeError: If ``model`` or a loader is none.
         """
-        given = {"train": train_dataloaders, "val": val_dataloaders}
+        given = with_former(Trainer.fit, {"train": train_dataloaders, "val": val_dataloaders}, former)
         resume, self.run.resume_from = self.run.resume_from, None
         path = resume if ckpt_path is None else ckpt_path
         with self._running(TrainerFn.FITTING, model, given, datamodule, path, weights_only):
             self._sanity_check()
             self.fit_loop.run()
 
+    @as_today
     def validate(
         self,
         model: LightningModule | None = None,
@@ -270,6 +275,7 @@ class Trainer(RunningTrainer):
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        **former: NoReturn,
     ) -> list[dict[str, float]]:
         """Validate a module.
 
@@ -280,17 +286,18 @@ class Trainer(RunningTrainer):
             verbose: Whether the results are printed.
             datamodule: A data module, in place of loaders.
             weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
+            **former: Keywords of earlier versions.
 
         Returns:
             For each dataloader the logged names and their values.
         """
-        with self._running(
-            TrainerFn.VALIDATING, model, {"val": dataloaders}, datamodule, ckpt_path, weights_only
-        ):
+        given = with_former(Trainer.validate, {"val": dataloaders}, former)
+        with self._running(TrainerFn.VALIDATING, model, given, datamodule, ckpt_path, weights_only):
             results = self.validate_loop.run()
         self._show(results, "validate", verbose)
         return results
 
+    @as_today
     def test(
         self,
         model: LightningModule | None = None,
@@ -299,15 +306,16 @@ class Trainer(RunningTrainer):
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        **former: NoReturn,
     ) -> list[dict[str, float]]:
         """Test a module; arguments and result are those of `validate`."""
-        with self._running(
-            TrainerFn.TESTING, model, {"test": dataloaders}, datamodule, ckpt_path, weights_only
-        ):
+        given = with_former(Trainer.test, {"test": dataloaders}, former)
+        with self._running(TrainerFn.TESTING, model, given, datamodule, ckpt_path, weights_only):
             results = self.test_loop.run()
         self._show(results, "test", verbose)
         return results
 
+    @as_today
     def predict(
         self,
         model: LightningModule | None = None,
@@ -316,6 +324,7 @@ class Trainer(RunningTrainer):
         return_predictions: bool | None = None,
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
+        **former: NoReturn,
     ) -> list[Any] | None:
         """Predict with a module.
 
@@ -326,14 +335,14 @@ class Trainer(RunningTrainer):
             return_predictions: Whether the predictions are kept and returned; None means yes.
             ckpt_path: The checkpoint to take weights from: a path, a URL, "last" or "best".
             weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
+            **former: Keywords of earlier versions.
 
         Returns:
             What `predict_step` returned for each batch; for several loaders a list for each.
         """
         self.predict_loop.return_predictions = return_predictions is not False
-        with self._running(
-            TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only
-        ):
+        given = with_former(Trainer.predict, {"predict": dataloaders}, former)
+        with self._running(TrainerFn.PREDICTING, model, given, datamodule, ckpt_path, weights_only):
             return self.predict_loop.run()
 
     def save_checkpoint(

@@ -14,8 +14,11 @@ from levin.callbacks.early_stopping import EarlyStopping
 from levin.callbacks.progress.base import ProgressBar
 from levin.core.callback import Callback, Checkpoint
 from levin.trainer.arguments import Setting
+from levin.trainer.former import ARGUMENTS
+from levin.trainer.former_names import former_attribute
 from levin.trainer.parts import in_order
 from levin.trainer.states import RunningStage, TrainerStatus
+from levin.utils.namespace import FromNamespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,36 +48,13 @@ if TYPE_CHECKING:
     from levin.utils.types import LRSchedulerConfig
 
 
-_FORMER = {
-    "training_type_plugin": "strategy",
-    "num_gpus": "num_devices",
-    "gpus": "num_devices",
-    "tpu_cores": "num_devices",
-    "ipus": "num_devices",
-    "num_processes": "num_devices",
-    "root_gpu": "strategy.root_device.index",
-    "data_parallel_device_ids": "device_ids",
-    "lr_schedulers": "lr_scheduler_configs",
-    "validated_ckpt_path": "ckpt_path",
-    "tested_ckpt_path": "ckpt_path",
-    "predicted_ckpt_path": "ckpt_path",
-    "running_sanity_check": "sanity_checking",
-    "disable_validation": "enable_validation",
-    "progress_bar_dict": "progress_bar_metrics",
-    "use_amp": "precision",
-    "amp_backend": "precision",
-    "train_loop": "fit_loop",
-    "weights_save_path": "checkpoint_callback.dirpath",
-    "prediction_writer_callbacks": "callbacks",
-}
-"""Attributes of former days -> those that say the same today."""
-
-
-class TrainerView:
+class TrainerView(FromNamespace):
     """The attributes of a `Trainer`, apart from what it does.
 
     Those declared with `Setting` may be set at any time, and are checked as the constructor checks them.
     """
+
+    former_arguments = tuple(ARGUMENTS)
 
     run: Run
     metrics: Metrics
@@ -94,10 +74,8 @@ class TrainerView:
     if not TYPE_CHECKING:  # or every attribute would exist to a type checker
 
         def __getattr__(self, name: str) -> Any:
-            """Name the successor of an attribute that is gone."""
-            if name in _FORMER:
-                raise AttributeError(f"`trainer.{name}` is gone. Use `trainer.{_FORMER[name]}`.")
-            return object.__getattribute__(self, name)  # raises what it raised
+            """The attributes of earlier versions."""
+            return former_attribute(self, name)
 
     # ------------------------------------------------------------------ settings
 
