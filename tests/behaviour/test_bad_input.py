@@ -200,7 +200,7 @@ def test_a_datamodule_without_the_data_is_told(short, noting):
         short().fit(noting, datamodule=L.LightningDataModule())
 
 
-@pytest.mark.parametrize("given", [5, "rows", lambda: 1, [DataLoader([1]), None], {"a": [7]}, DataLoader])
+@pytest.mark.parametrize("given", [5, "rows", lambda: 1, [DataLoader([1]), None], {"a": [None]}, DataLoader])
 @pytest.mark.parametrize("name", ["fit", "validate", "test", "predict"])
 def test_what_can_not_be_iterated_over_is_no_loader(short, noting, name, given):
     noting.val_dataloader = rows

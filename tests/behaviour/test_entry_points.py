@@ -11,7 +11,6 @@ import levin as L
 from levin.callbacks import BasePredictionWriter, ModelCheckpoint
 from levin.data import CombinedLoader
 from levin.testing import BoringDataModule, BoringModel
-from levin.utils.errors import MisconfigurationException
 
 EVALUATIONS = ["validate", "test", "predict"]
 
@@ -219,7 +218,7 @@ def test_a_module_without_predict_step_predicts_with_forward(quiet, batches):
 
 
 def test_predictions_can_not_be_made_for_loaders_together(quiet, batches):
-    with pytest.raises(MisconfigurationException, match=r"min_size.*mode='sequential'"):
+    with pytest.raises(ValueError, match=r"min_size.*mode='sequential'"):
         quiet().predict(Logging(), CombinedLoader([batches(1)], "min_size"))
 
 

@@ -100,20 +100,6 @@ def test_an_empty_loader_is_told_and_evaluates_to_nothing(quiet, noting, batches
     assert noting.notes == []
 
 
-def test_a_loader_that_has_fewer_batches_than_its_length_ends_the_epoch(quiet, noting):
-    class Promising:
-        def __len__(self):
-            return 5
-
-        def __iter__(self):
-            return iter(torch.arange(3.0))
-
-    trainer = quiet(max_epochs=2, limit_val_batches=0)
-    trainer.fit(noting, Promising())
-    assert noting.noted("train") == ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2"]
-    assert trainer.current_epoch == 2
-
-
 # ---------------------------------------------------------------------- overfit_batches
 
 

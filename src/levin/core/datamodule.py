@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from levin.core.hooks import DataHooks
@@ -104,7 +105,7 @@ class LightningDataModule(DataHooks, HyperparametersMixin, FromNamespace):
                 batch_size=batch_size,
                 num_workers=num_workers,
                 shuffle=shuffle and not isinstance(dataset, IterableDataset),
-                pin_memory=True,
+                pin_memory=torch.cuda.is_available(),  # or torch warns that it can't be
             )
 
         parameters = inspect.signature(cls.__init__).parameters

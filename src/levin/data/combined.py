@@ -56,6 +56,7 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         self._flattened = [loader for _, loader in _leaves(iterables, ())]
         self._limits: list[int | float] | None = None
         self._batches: Batches | None = None
+        self._is_open = False  # whether a pass has begun
 
     # ------------------------------------------------------------------ what it holds
 
@@ -133,18 +134,22 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         The loaders' iterators are made now (one after another: the first), not with the first batch: making
         them draws from the random state, and the order counts.
         """
+        self._batches = None  # whose workers end before others start
+        self._batches = self.open()
+        return self
+
+    def open(self) -> Batches:
+        """The batches of one pass, apart from this object's own: the loaders' iterators end with it."""
+        self._is_open = True
         loaders, limits = self._flattened, self._limits
         if self._mode == "sequential":
-            self._batches = _sequential(loaders, limits or [math.inf] * len(loaders))
-            return self
+            return _sequential(loaders, limits or [math.inf] * len(loaders))
         iterators, pack = [iter(loader) for loader in loaders], _packer(self._iterables)
         if self._mode == "max_size_cycle":
-            self._batches = _cycled(loaders, iterators, pack)
-        elif self._mode == "min_size":
-            self._batches = _numbered(zip(*map(_rest, iterators), strict=False), pack)
-        else:
-            self._batches = _numbered(zip_longest(*map(_rest, iterators)), pack)
-        return self
+            return _cycled(loaders, iterators, pack)
+        if self._mode == "min_size":
+            return _numbered(zip(*map(_rest, iterators), strict=False), pack)
+        return _numbered(zip_longest(*map(_rest, iterators)), pack)
 
     def __next__(self) -> tuple[Any, int, int]:
         if self._batches is None:
@@ -158,7 +163,7 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
             RuntimeError: `iter` has not been called.
             TypeError: A loader on whose length it depends has none.
         """
-        if self._batches is None:
+        if not self._is_open:
             raise RuntimeError("Please call `iter(combined_loader)` first.")
         limits = self._limits or [math.inf] * len(self._flattened)
         lengths = [min(_length(loader), limit) for loader, limit in zip(self._flattened, limits, strict=True)]
@@ -171,9 +176,9 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
 
     def reset(self) -> None:
         """Drop all iterators, and with them the worker processes that loaders keep between epochs."""
-        self._batches = None
+        self._batches, self._is_open = None, False
         for loader in self._flattened:
-            _stop_workers(loader)
+            stop_workers(loader)
 
     # ------------------------------------------------------------------ state
 
@@ -204,7 +209,7 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or what is sent to another process, starts anew: positions can't be copied."""
-        return {**self.__dict__, "_batches": None}
+        return {**self.__dict__, "_batches": None, "_is_open": False}
 
 
 # ---------------------------------------------------------------------- ways to draw
@@ -334,8 +339,9 @@ def _total(mode: Mode, lengths: list[int | float]) -> int | float:
     return (min if mode == "min_size" else max)(lengths)
 
 
-def _stop_workers(loader: Any) -> None:
-    """End the processes that a loader with ``persistent_workers`` keeps; torch has no public name for it."""
+def stop_workers(loader: Any) -> None:
+    """End the processes that a loader with ``persistent_workers`` keeps, until it is opened again."""
     if isinstance(loader, DataLoader) and loader._iterator is not None:  # noqa: SLF001
+        # torch has no public name for it
         loader._iterator._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001
         loader._iterator = None  # noqa: SLF001

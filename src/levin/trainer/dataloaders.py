@@ -5,13 +5,22 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from levin.core.hooks import DataHooks
-from levin.data.combined import CombinedLoader
+from levin.data.combined import CombinedLoader, stop_workers
 from levin.precision.base import Precision
 from levin.strategies.base import Strategy
 from levin.trainer.arguments import batches_to_run
@@ -19,13 +28,13 @@ from levin.utils.apply import move_data_to_device
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
+from levin.utils.seed import pl_worker_init_function
 
 if TYPE_CHECKING:
-    import torch
-
     from levin.core.datamodule import LightningDataModule
     from levin.core.module import LightningModule
     from levin.data.combined import Mode
+    from levin.data.fetch import Fetcher
     from levin.trainer.states import Run
 
 
@@ -72,6 +81,7 @@ class DataSource:
                 f"{type(self._owner).__name__}."
             )
         check_iterable(loaders, origin)
+        seed_workers(loaders, self._run.strategy.global_rank)
         return loaders
 
 
@@ -79,25 +89,46 @@ def check_iterable(loaders: Any, origin: str) -> None:
     """Refuse what is no loader, nor a collection of loaders.
 
     Raises:
-        TypeError: If one of them can't be iterated over.
+        TypeError: If one of them can't be iterated over, or is data that was meant to be in a loader.
     """
     for loader in flatten(loaders):
-        if not isinstance(loader, Iterable) or isinstance(loader, (str, bytes)):
+        reason = _why_not(loader)
+        if reason is not None:
             raise TypeError(
-                f"An invalid dataloader {origin}: {loader!r}. A loader is anything that can be iterated "
-                "over (as a torch.utils.data.DataLoader), or a list, tuple or dict of such."
+                f"An invalid dataloader {origin}: {loader!r}. {reason}A loader is anything that can be "
+                "iterated over (as a torch.utils.data.DataLoader), or a list, tuple or dict of such."
             )
 
 
+def _why_not(loader: Any) -> str | None:
+    """Why something can't be a loader, and what to do; None if it can."""
+    if isinstance(loader, type):
+        return f"It is a class: make one of it, {loader.__name__}(...). "
+    if isinstance(loader, DataHooks):
+        return "Pass it alone, or as `datamodule=`. "
+    if isinstance(loader, Dataset) and not hasattr(loader, "__iter__"):
+        return "It gives single samples: make batches of them, DataLoader(dataset, batch_size=...). "
+    is_iterable = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
+    if is_iterable and not isinstance(loader, (str, bytes)):
+        return None
+    return "Call it first. " if callable(loader) else ""
+
+
+def seed_workers(loaders: Any, rank: int) -> None:
+    """Let the workers of stock loaders draw streams of their own, if `seed_everything` was asked to."""
+    if os.environ.get("PL_SEED_WORKERS") != "1":
+        return
+    for loader in flatten(loaders):
+        if isinstance(loader, DataLoader) and loader.worker_init_fn is None:
+            loader.worker_init_fn = functools.partial(pl_worker_init_function, rank=rank)
+
+
 def flatten(loaders: Any) -> list[Any]:
-    """The loaders of a nested collection, one after another."""
-    if isinstance(loaders, CombinedLoader):
-        return list(loaders.flattened)
-    if isinstance(loaders, Mapping):
-        loaders = list(loaders.values())
-    if isinstance(loaders, (list, tuple)):
-        return [loader for part in loaders for loader in flatten(part)]
-    return [loaders]
+    """The loaders of a nested collection, one after another; a list of plain values is one of them."""
+    if isinstance(loaders, (list, tuple, dict)) and not loaders:
+        return []
+    combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders)
+    return list(combined.flattened)
 
 
 def rebuild_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
@@ -144,7 +175,7 @@ class _Together:
 
     def __iter__(self) -> Any:
         self.combined.limits = None
-        return (batch for batch, _, _ in self.combined)
+        return (batch for batch, _, _ in self.combined.open())
 
     def __len__(self) -> int:
         sizes = [length_of(loader) for loader in self.combined.flattened]
@@ -180,6 +211,29 @@ def count_batches(kind: str, loaders: list[Any], limit: int | float) -> list[int
             )
         counts.append(batches_to_run(kind, length, limit))
     return counts
+
+
+def is_short(loader: Any, batches: Fetcher) -> bool:
+    """After a pass over a loader: whether it gave less than it said, or nothing at all."""
+    if not batches.fetched:
+        return batches.count > 0
+    return batches.fetched < batches.count and length_of(loader) < math.inf
+
+
+def tell_shortage(kind: str, length: int | float, count: int) -> None:
+    """Say that a loader gave less than its length promised, or nothing."""
+    promise = "" if length == math.inf else f", and its length is {length}"
+    if count:
+        rank_zero_warn(
+            f"A {kind} dataloader gave {count} batches{promise}. A pass ends where the data does; what goes "
+            "by the length (progress bars, shares such as `val_check_interval=0.5`) is right from the next "
+            "pass on. Correct its `__len__`, or leave it out."
+        )
+    else:
+        rank_zero_warn(
+            f"A {kind} dataloader gave no batches{promise}. A generator or another iterator can be gone "
+            "through once only: give what begins anew each time, as a DataLoader does."
+        )
 
 
 def without_shuffling(loader: Any) -> Any:
@@ -223,6 +277,14 @@ def _with(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:
     return changed
 
 
+def close_all(passes: Iterable[Fetcher], loaders: Iterable[Any]) -> None:
+    """End passes over loaders, and the worker processes that loaders with ``persistent_workers`` keep."""
+    for batches in passes:
+        batches.close()
+    for loader in loaders:
+        stop_workers(loader)
+
+
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
     """Evaluation in a random order is nearly always a slip."""
     for loader in loaders:
@@ -242,6 +304,13 @@ def set_epoch(loaders: Any, epoch: int) -> None:
             tell = getattr(sampler, "set_epoch", None)
             if callable(tell):
                 tell(epoch)
+
+
+def idleness(device: torch.device) -> Callable[[], bool] | None:
+    """What tells whether a device has nothing to do; None for one that does nothing on its own."""
+    if device.type != "cuda":
+        return None
+    return lambda: torch.cuda.current_stream(device).query()
 
 
 def batch_mover(run: Run) -> Callable[..., Any]:

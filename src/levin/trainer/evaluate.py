@@ -14,10 +14,15 @@ from levin.core.module import LightningModule
 from levin.data.fetch import Fetcher
 from levin.trainer.dataloaders import (
     batch_mover,
+    close_all,
     count_batches,
+    flatten,
+    is_short,
+    length_of,
     one_at_a_time,
     rebuild_loaders,
     set_epoch,
+    tell_shortage,
     warn_if_shuffled,
     without_shuffling,
 )
@@ -60,6 +65,9 @@ class EvaluationLoop:
         self.evaluated: int = 0
         self.loaded_in_epoch: int = -1
         self._flat: list[Any] = []
+        self._counts: list[int | float] = []  # what is to be taken; `max_batches` knows of loaders with less
+        self._short: set[int] = set()  # those
+        self._passes: list[Fetcher] = []
         self._rows: list[int] = []  # for each loader, the next row of values that are logged by step
 
     # ------------------------------------------------------------------ data
@@ -77,8 +85,13 @@ class EvaluationLoop:
 
     def reset(self, source: DataSource) -> None:
         """A new run begins, with other data."""
-        self.source, self.loaders, self._flat, self.max_batches, self._rows = source, None, [], [], []
+        self.source, self.loaders, self._flat, self._rows = source, None, [], []
+        self._counts, self.max_batches, self._short, self._passes = [], [], set(), []
         self.loaded_in_epoch = -1
+
+    def close(self) -> None:
+        """Let go of the data, and end the worker processes that loaders keep from one pass to the next."""
+        close_all(self._passes, flatten(self.loaders))
 
     def set_up_data(self) -> None:
         """Get the loaders, when they are needed for the first time and when they are due to be made anew."""
@@ -96,7 +109,8 @@ class EvaluationLoop:
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
         self._flat = one_at_a_time(loaders)
         warn_if_shuffled(self.kind, self._flat)
-        self.max_batches = count_batches(self.kind, self._flat, self.limit)
+        self._counts = count_batches(self.kind, self._flat, self.limit)
+        self.max_batches = list(self._counts)
         self._rows = self._rows or [0] * len(self._flat)
         check_arguments(getattr(run.module, f"{self.stage.hook_prefix}_step"), len(self._flat))
         if run.state.fn is not TrainerFn.FITTING:
@@ -127,11 +141,11 @@ class EvaluationLoop:
         run, prefix = self._run, self.stage.hook_prefix
         with self._no_gradients():
             self.set_up_data()
-            counts = [min(count, at_most) for count in self.max_batches]
+            counts = [min(count, at_most) for count in self._counts]
             if not sum(counts):
                 return []
             set_epoch(self.loaders, run.progress.epoch)
-            passes = [self._fetcher(index, count) for index, count in enumerate(counts)]
+            passes = self._passes = [self._fetcher(index, count) for index, count in enumerate(counts)]
             passes[0].start()
             with modes_kept(run.module) as modes:
                 self._call(f"on_{prefix}_model_eval")
@@ -210,6 +224,16 @@ class EvaluationLoop:
                 self._rows[index] += 1
             if run.state.request is not None:
                 raise run.state.request
+        if is_short(self._flat[index], batches):
+            self._correct_count(index, batches.fetched)
+
+    def _correct_count(self, index: int, count: int) -> None:
+        """A loader was found to have so many batches."""
+        if index not in self._short:
+            self._short.add(index)
+            tell_shortage(self.kind, length_of(self._flat[index]), count)
+        if count:
+            self.max_batches[index] = count
 
     def _publish(self, logged: list[dict[str, Any]]) -> None:
         """Hand on what was logged: to the loggers in one row, to the caller for each loader."""

@@ -11,12 +11,18 @@ import torch
 
 from levin.core.optimizers import SchedulerSet
 from levin.data.fetch import Fetcher
+from levin.data.waiting import Waiting, advice
 from levin.trainer.arguments import batches_to_run
 from levin.trainer.dataloaders import (
     batch_mover,
+    close_all,
+    flatten,
+    idleness,
+    is_short,
     length_of,
     rebuild_loaders,
     set_epoch,
+    tell_shortage,
     together,
     without_shuffling,
 )
@@ -47,7 +53,8 @@ class FitLoop:
 
     Attributes:
         loaders: The training loaders as the hook returned them; None before they were needed.
-        max_batches: Training batches in an epoch; infinite where it is not known.
+        max_batches: Training batches in an epoch; infinite where it is not known. What the loader's length
+            says, until an epoch shows that it has fewer.
         val_check_batch: Training batches between two validations; infinite for none by count.
         loader_mode: How training loaders of different lengths are combined.
     """
@@ -64,6 +71,10 @@ class FitLoop:
         self._look_again = look_again
         self._loader: Any = None
         self._batches: Fetcher | None = None
+        self._length: int | float = math.inf  # what the loader says
+        self._count: int | float = math.inf  # within that, what the limits let through
+        self._is_short = False  # the loader was found to have less than it said
+        self._has_advised = self._has_told_of_none = False
         self._step: Step | None = None
         self._schedulers = SchedulerSet([], lambda *_: None, dict)
         self._validation_rule: Callable[[], bool] | None = None  # of the running epoch; None: no validation
@@ -86,6 +97,7 @@ class FitLoop:
             except StopIteration:  # a hook's way to end the epoch
                 run.progress.in_batch = False
             self.end_epoch()
+            self._advise()
         for hook in run.hooks.on_train_end:
             hook()
 
@@ -106,7 +118,7 @@ class FitLoop:
                 self._move_schedulers(True, plateau=False)
                 progress.in_batch = False
                 break
-            outputs = run_step(batch, batch_idx, batches.done)
+            outputs = (self._pass_over if batch is None else run_step)(batch, batch_idx, batches.done)
             progress.batch_done()
             if self._schedulers.configs:
                 self._move_schedulers(step.stepped, plateau=False)
@@ -123,6 +135,8 @@ class FitLoop:
             progress.is_settled = True
             if self._epoch_is_over():
                 break
+        else:
+            self._end_data(batches, step)
 
     def end_epoch(self) -> None:
         """The epoch's batches are over: what comes after them."""
@@ -153,7 +167,9 @@ class FitLoop:
         if self._step is not None and self._step.stepped:
             module = run.module
             run.hooks.bind("on_validation_model_zero_grad", module)()
+        began = time.perf_counter()
         self.validation.run(when_known=run.progress.validation_done)
+        self.waiting.aside_s += time.perf_counter() - began
         run.state.stage = RunningStage.TRAINING
         run.progress.validated_at = time.monotonic()  # to write a checkpoint takes its time, too
 
@@ -175,16 +191,15 @@ class FitLoop:
             run.metrics.batch = None
             for hook in run.hooks.on_train_epoch_start:
                 hook()
-        if self._batches is None:
+        if self._batches is None or not self._batches.is_open:
             self._open(skip)
-        batches, self._batches = self._batches, None
-        assert batches is not None
+        assert self._batches is not None
         self._validation_rule = self._rule_for(progress.epoch)
         self._step = step_for(run)
         run.metrics.start_batches()
         if not progress.is_settled:
             self._settle_batch(self._step)
-        return batches, self._step
+        return self._batches, self._step
 
     def _settle_batch(self, step: Step) -> None:
         """Do what is still to come after the newest batch: the checkpoint was written before it was done."""
@@ -224,6 +239,7 @@ class FitLoop:
     def reset(self, source: DataSource) -> None:
         """A new run begins, with other data."""
         self.source, self.loaders, self._loader, self._batches = source, None, None, None
+        self._is_short = self._has_advised = self._has_told_of_none = False
         self.max_batches = self.val_check_batch = math.inf
 
     def _must_load_validation(self) -> bool:
@@ -261,6 +277,7 @@ class FitLoop:
                 "or smaller than a batch?"
             )
         self.max_batches = batches_to_run("train", length, run.limits.limit_train_batches)
+        self._length, self._count = length, self.max_batches
         if self.validation.is_enabled:
             self.val_check_batch = batches_between_validations(run.intervals, self.max_batches)
         is_logged = bool(run.loggers) and not run.debugging.fast_dev_run
@@ -274,11 +291,78 @@ class FitLoop:
         self._batches = None
 
     def _open(self, skip: int) -> None:
-        move = batch_mover(self._run)
-        ends_early = length_of(self._loader) == math.inf
-        read = self._run.profiler.wrap("[FitLoop].train_dataloader_next", next)
-        self._batches = Fetcher(self._loader, self.max_batches, move, ends_early=ends_early, read=read)
+        run = self._run
+        self._batches = Fetcher(
+            self._loader,
+            self._count,
+            batch_mover(run),
+            ends_early=self._length == math.inf or self._is_short,
+            read=run.profiler.wrap("[FitLoop].train_dataloader_next", next),
+            is_idle=idleness(run.strategy.root_device),
+        )
         self._batches.start(skip)
+
+    def close(self) -> None:
+        """Let go of the data, and end the worker processes that loaders keep between epochs."""
+        close_all([] if self._batches is None else [self._batches], flatten(self.loaders))
+
+    # ------------------------------------------------------------------ what the data turns out to be
+
+    @property
+    def waiting(self) -> Waiting:
+        """How long the newest epoch took, and how much of that went into waiting for its batches."""
+        return Waiting() if self._batches is None else self._batches.waiting
+
+    def _advise(self) -> None:
+        """After the first epoch: say what would help if much of it went into waiting for data."""
+        if self._has_advised or self._run.debugging.fast_dev_run or self._batches is None:
+            return
+        self._has_advised = True
+        loaders, processes = flatten(self.loaders), self._run.strategy.world_size
+        said = advice(self.waiting, self._batches.fetched, loaders, num_processes=processes)
+        if said is not None:
+            rank_zero_info(said)
+
+    def _pass_over(self, batch: None, batch_idx: int, is_last: bool) -> None:
+        """There is no batch in this place: a ``collate_fn`` may find nothing to make one of."""
+        assert self._step is not None
+        self._step.pass_over(batch_idx, is_last)
+        if not self._has_told_of_none:
+            self._has_told_of_none = True
+            rank_zero_warn(
+                f"The training dataloader gave {batch} as batch {batch_idx} of epoch "
+                f"{self._run.progress.epoch}. Such a batch is counted and passed over: there is no "
+                "`training_step` for it."
+            )
+
+    def _end_data(self, batches: Fetcher, step: Step) -> None:
+        """The data is at its end: where it said that it would be, or before."""
+        progress, count = self._run.progress, batches.fetched
+        if not is_short(self._loader, batches):
+            return
+        if count > progress.unfinished and not progress.is_last_batch:
+            self._end_unforeseen(step)
+        if not self._is_short:
+            tell_shortage("train", self._length, count)
+        self._is_short = True
+        if count:
+            self.max_batches = count
+            if self.validation.is_enabled and isinstance(self._run.intervals.val_check_interval, float):
+                self.val_check_batch = batches_between_validations(self._run.intervals, count)
+
+    def _end_unforeseen(self, step: Step) -> None:
+        """Do what would have come with the newest batch, had anybody known that it is the last."""
+        progress, interval = self._run.progress, self._run.intervals.val_check_interval
+        progress.is_last_batch = True
+        stepped = step.finish()
+        progress.is_settled = not stepped
+        self._move_schedulers(stepped, plateau=False)
+        is_share = isinstance(interval, float)
+        if self._validation_rule is not None and is_share and progress.batch < self.val_check_batch:
+            self.validate()
+        self._move_schedulers(stepped, plateau=True)
+        progress.batches_that_stepped += stepped
+        progress.is_settled = True
 
     # ------------------------------------------------------------------ when
 
@@ -372,5 +456,7 @@ class FitLoop:
 
 def _skips(hooks: tuple[Callable[..., Any], ...], batch: Any, batch_idx: int) -> bool:
     """Call the hooks; whether one of them skips the rest of the epoch."""
+    if batch is None:
+        return False
     answers = [hook(batch, batch_idx) for hook in hooks]
     return -1 in answers

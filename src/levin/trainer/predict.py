@@ -10,16 +10,19 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from levin.data.fetch import Fetcher
 from levin.trainer.dataloaders import (
     batch_mover,
+    close_all,
     count_batches,
     flatten,
+    is_short,
+    length_of,
     set_epoch,
+    tell_shortage,
     warn_if_shuffled,
     with_batch_sampler,
     without_dropping,
 )
 from levin.trainer.evaluate import check_arguments, modes_kept, restore_modes
 from levin.trainer.step import bind_step
-from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,16 +59,22 @@ class PredictionLoop:
         self.epoch_batch_indices: list[list[list[int]]] = []
         self.predictions: list[list[Any]] = []
         self._flat: list[Any] = []
+        self._passes: list[Fetcher] = []
 
     def reset(self, source: DataSource) -> None:
         """A new run begins, with other data."""
         self.source, self.loaders, self._flat, self.max_batches = source, None, [], []
+        self._passes = []
+
+    def close(self) -> None:
+        """Let go of the data, and end the worker processes that loaders keep."""
+        close_all(self._passes, self._flat)
 
     def set_up_data(self) -> None:
         """Get the loaders.
 
         Raises:
-            MisconfigurationException: If they are to run together, which predictions can't.
+            ValueError: If they are to run together, which predictions can't.
         """
         limit = self._run.limits.limit_predict_batches
         if self.source is None or not limit or self.loaders is not None:
@@ -91,7 +100,7 @@ class PredictionLoop:
             if not sum(self.max_batches):
                 return [] if self.return_predictions else None
             set_epoch(self.loaders, run.progress.epoch)
-            passes = [self._fetcher(index) for index in range(len(self._flat))]
+            passes = self._passes = [self._fetcher(index) for index in range(len(self._flat))]
             passes[0].start()
             with modes_kept(run.module) as modes:
                 self._model_eval()
@@ -135,6 +144,9 @@ class PredictionLoop:
                     self.predictions[index].append(prediction)
                 if run.state.request is not None:
                     raise run.state.request
+            if is_short(self._flat[index], batches):
+                tell_shortage("predict", length_of(self._flat[index]), batches.fetched)
+                self.max_batches[index] = batches.fetched
 
     def _fetcher(self, index: int) -> Fetcher:
         loader, move = self._flat[index], batch_mover(self._run)
@@ -160,7 +172,7 @@ class PredictionLoop:
 def _check_mode(loaders: CombinedLoader | Any) -> None:
     mode = getattr(loaders, "mode", "sequential")
     if hasattr(loaders, "flattened") and mode != "sequential":
-        raise MisconfigurationException(
+        raise ValueError(
             f"`predict` runs loaders one after another, and got CombinedLoader(mode={mode!r}). Use "
             "mode='sequential'."
         )

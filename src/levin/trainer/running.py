@@ -72,6 +72,8 @@ class RunningTrainer(TrainerView):
             shorten_traceback(error, keep=5)  # the frame of `fit` itself comes on top
             raise
         finally:
+            for loop in self._loops_of(fn):
+                loop.close()
             state.stage = None
             self._detach_callbacks()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -47,6 +48,18 @@ class Step(Protocol):
         """Step with the optimizers that the run has now."""
         ...
 
+    def pass_over(self, batch_idx: int, is_last: bool) -> None:
+        """Do without a batch in this place."""
+        ...
+
+    def finish(self) -> bool:
+        """Step with what a window has gathered, where its data ended before it was full.
+
+        Returns:
+            Whether there was a step.
+        """
+        ...
+
 
 class AutomaticStep:
     """Forward, backward and update for automatic optimization, with accumulation.
@@ -83,6 +96,7 @@ class AutomaticStep:
         self.batch: Any = None
         self.batch_idx: int = 0
         self.stepped: bool = False
+        self.is_gathering: bool = False
         self.is_evaluated: bool = False
         self.output: Any = None
         self.loss: Tensor | None = None
@@ -93,6 +107,7 @@ class AutomaticStep:
         if not self.strategy.accumulates_itself:
             self.accumulate = self._run.updates.accumulate_grad_batches  # a callback may have changed it
         self.stepped = is_last or (batch_idx + 1) % self.accumulate == 0
+        self.is_gathering = not self.stepped
         self.is_evaluated = False
         if not self.stepped:
             with self.strategy.block_backward_sync():
@@ -115,6 +130,25 @@ class AutomaticStep:
         # what comes before a step belongs to the call of `optimizer.step`, wherever that is made
         self.wrapped.before_step = self._prepare_step
         self.zero_grad = self._zero_grad(run)
+
+    def pass_over(self, batch_idx: int, is_last: bool) -> None:
+        """Do without a batch: a window that ends with it is dropped, or what there is of it normalised."""
+        self.stepped = is_last or (batch_idx + 1) % self._run.updates.accumulate_grad_batches == 0
+        if self.stepped and self.window is not None:
+            self.finish()
+        self.is_gathering = self.is_gathering and not self.stepped
+
+    def finish(self) -> bool:
+        """Step with what a window has gathered, where its data ended before it was full."""
+        if not self.is_gathering:
+            return False
+        self.is_gathering, self.stepped = False, True
+        if self.custom_step is None:
+            self.strategy.optimizer_step(self.optimizer, lambda: self._prepare_step(self.optimizer))
+        else:
+            self.custom_step(self.progress.epoch, self.batch_idx, self.wrapped, lambda: None)
+        self.progress.step += self.precision.stepped
+        return True
 
     def closure(self) -> Tensor | None:
         """Compute the loss and the gradients of the batch, and make them ready for the step."""
@@ -197,6 +231,16 @@ class GuardedStep(AutomaticStep):
             self.progress.step, self.stepped = step, False
         return outputs
 
+    def finish(self) -> bool:
+        """Step with what a window has gathered, if it is finite."""
+        step, self._is_left_out = self.progress.step, False
+        with suppress(SkipStep):
+            if self._has_gradients:
+                super().finish()
+        if self._is_left_out:
+            self.progress.step, self.stepped = step, False
+        return self.progress.step > step
+
     def _differentiate(self, loss: Tensor) -> None:
         if self.watch.accepts_loss(loss):
             super()._differentiate(loss)
@@ -254,6 +298,13 @@ class ManualStep:
             f"`training_step` returned a {type(output).__name__}. In manual optimization return a tensor, a "
             "dict or None."
         )
+
+    def pass_over(self, batch_idx: int, is_last: bool) -> None:
+        """Do without a batch in this place."""
+
+    def finish(self) -> bool:
+        """Do nothing: `training_step` does as it likes."""
+        return False
 
     def _before_step(self, optimizer: Optimizer) -> None:
         if self.finish_gradients is not None:

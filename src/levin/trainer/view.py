@@ -216,6 +216,15 @@ class TrainerView(FromNamespace):
     # ------------------------------------------------------------------ batches
 
     @property
+    def data_wait_share(self) -> float:
+        """The share of the newest training epoch's time that was spent waiting for its batches, from 0 to 1.
+
+        It can be read at any time: at the end of an epoch for all of it, before that as far as it has come.
+        Validations do not count. Where a CUDA device computes, waiting is what the device had to wait, too.
+        """
+        return self.fit_loop.waiting.share
+
+    @property
     def num_training_batches(self) -> int | float:
         """Training batches in an epoch; infinite where it is not known."""
         return self.fit_loop.max_batches
