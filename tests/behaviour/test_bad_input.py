@@ -42,6 +42,34 @@ def short(quiet):
     return lambda **kwargs: quiet(**{"max_epochs": 1, **limits, **kwargs})
 
 
+# ---------------------------------------------------------------------- places that can't be written to
+
+NEEDED = {
+    "checkpoints": ({}, "Checkpoints can't be written to .*enable_checkpointing=False"),
+    "logs": ({"logger": True}, r"Logs can't be written to .*Logger\(save_dir=\.\.\.\), or write none"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), NEEDED.values(), ids=NEEDED)
+def test_a_place_that_can_not_be_written_to_is_told_before_the_work(short, tmp_path, settings, message):
+    (tmp_path / "file").touch()
+    model, steps = BoringModel(), []
+    model.on_train_batch_start = lambda *_: steps.append(1)
+    with pytest.raises(NotADirectoryError, match=message):
+        short(
+            **{"default_root_dir": tmp_path / "file" / "runs", "enable_checkpointing": True, **settings}
+        ).fit(model)
+    assert steps == []
+
+
+def test_a_place_that_is_not_written_to_is_not_looked_at(short, tmp_path):
+    (tmp_path / "file").touch()
+    for settings in ({}, {"fast_dev_run": True, "enable_checkpointing": True, "logger": True}):
+        trainer = short(default_root_dir=tmp_path / "file" / "runs", **settings)
+        trainer.fit(BoringModel())
+        assert trainer.state.finished
+
+
 # ---------------------------------------------------------------------- unknown arguments
 
 
@@ -351,7 +379,7 @@ def test_a_learning_rate_monitor_needs_a_logger(short):
 
 
 def test_nothing_can_be_saved_before_there_is_a_model(quiet, tmp_path):
-    with pytest.raises(AttributeError, match="nothing to save: call fit, validate, test or predict first"):
+    with pytest.raises(AttributeError, match="no model to save yet: call fit, validate, test or predict"):
         quiet().save_checkpoint(tmp_path / "x.ckpt")
 
 

@@ -41,6 +41,13 @@ class OnExceptionCheckpoint(Checkpoint):
         """The file's path."""
         return paths.join(self.dirpath, self.filename + self.FILE_EXTENSION)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make sure that there is a place to write to: when it is needed it is too late."""
+        if trainer.is_global_zero:
+            paths.check_writable(
+                self.dirpath, "A checkpoint", "Choose another place: OnExceptionCheckpoint(dirpath=...)."
+            )
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Save."""
         trainer.save_checkpoint(self.ckpt_path)

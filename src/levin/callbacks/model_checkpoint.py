@@ -239,8 +239,15 @@ class ModelCheckpoint(Checkpoint):
     # ------------------------------------------------------------------ when
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settle on one folder for all ranks."""
+        """Settle on one folder for all ranks, in which files can be written."""
         self.dirpath = trainer.strategy.broadcast(self.folder(trainer))
+        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:
+            paths.check_writable(
+                self.dirpath,
+                "Checkpoints",
+                "Choose a place with Trainer(default_root_dir=...) or ModelCheckpoint(dirpath=...), or write "
+                "none: Trainer(enable_checkpointing=False).",
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to wait; what a run was resumed from need not be saved again."""

@@ -137,7 +137,7 @@ def _build(
         values = {**checkpoint[key], **values} if isinstance(checkpoint.get(key), Mapping) else values
     if hparams_file is not None:
         values = _read_hparams_file(hparams_file)
-    names, takes_all = _parameters(cls)
+    names, required, takes_all = _parameters(cls)
     own = {name: value for name, value in kwargs.items() if name in names}
     others = {name: value for name, value in kwargs.items() if name not in names}
     if holder in names:
@@ -150,18 +150,34 @@ def _build(
             f"{', '.join(names) or 'none'}."
         )
     arguments = {name: value for name, value in values.items() if name not in BUILD_KEYS} | kwargs
+    missing = [name for name in required if name not in arguments]
+    if missing:
+        raise TypeError(_missing(cls, missing, [name for name in values if name not in BUILD_KEYS]))
     return cls(**{name: value for name, value in arguments.items() if takes_all or name in names})
 
 
-def _parameters(cls: type) -> tuple[list[str], bool]:
-    """The names of the arguments that ``cls`` can be called with, and whether it takes any other, too."""
+def _missing(cls: type, missing: list[str], stored: list[str]) -> str:
+    """What to do about arguments that nobody gives."""
+    holds = f"these hyper-parameters: {', '.join(stored)}" if stored else "no hyper-parameters"
+    given = ", ".join(f"{name}=..." for name in missing)
+    return (
+        f"`{cls.__name__}.__init__` needs {', '.join(missing)}, and the checkpoint holds {holds}. Give what "
+        f"is missing: {cls.__name__}.load_from_checkpoint(path, {given}). To have it in checkpoints from now "
+        "on, call `self.save_hyperparameters()` in `__init__`."
+    )
+
+
+def _parameters(cls: type) -> tuple[list[str], list[str], bool]:
+    """The arguments that ``cls`` can be called with, those it needs, and whether it takes any other, too."""
     definer = next(base for base in cls.__mro__ if "__init__" in vars(base))
     if definer is object or definer.__module__.startswith("levin.core."):
-        return [], False  # the bases pass on whatever they get, and in the end nobody takes it
+        return [], [], False  # the bases pass on whatever they get, and in the end nobody takes it
     parameters = list(inspect.signature(vars(definer)["__init__"]).parameters.values())[1:]
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    names = [parameter.name for parameter in parameters if parameter.kind not in kinds]
-    return names, any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    named = [parameter for parameter in parameters if parameter.kind not in kinds]
+    required = [parameter.name for parameter in named if parameter.default is inspect.Parameter.empty]
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    return [parameter.name for parameter in named], required, takes_all
 
 
 def _strictness(module: LightningModule, strict: bool | None) -> bool:

@@ -172,6 +172,12 @@ class DirectoryLogger(Logger):
     def settle_version(self, broadcast: Callable[[Any], Any]) -> None:
         """Make all ranks agree on the version, which rank 0 takes by making the directory."""
         if rank_zero_only.rank == 0:
+            paths.check_writable(
+                self.root_dir,
+                "Logs",
+                f"Choose a place with Trainer(default_root_dir=...) or {type(self).__name__}(save_dir=...), "
+                "or write none: Trainer(logger=False).",
+            )
             self._claim_version()
         self._version = broadcast(self._version)
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -177,8 +178,10 @@ class Strategy(ABC):
         return obj
 
     def all_gather(self, tensor: Any, group: Any = None, sync_grads: bool = False) -> Any:
-        """Collect tensors from all processes."""
-        return apply_to_collection(tensor, (int, float), torch.tensor)
+        """Collect tensors from all processes; numbers and arrays become tensors on the device."""
+        return apply_to_collection(
+            tensor, (Tensor, np.ndarray, int, float), torch.as_tensor, device=self.root_device
+        )
 
     def reduce(self, tensor: Any, group: Any = None, reduce_op: str = "mean") -> Any:
         """Combine a tensor over all processes."""

@@ -360,8 +360,8 @@ class Trainer(RunningTrainer):
         """
         if self.run.attached is None:
             raise AttributeError(
-                "There is nothing to save: call fit, validate, test or predict first, or "
-                "`strategy.connect(model)`."
+                "There is no model to save yet: call fit, validate, test or predict with one first. To save "
+                "a model without a Trainer: torch.save(model.state_dict(), path)."
             )
         if self.run.watch is not None:
             self.run.watch.hear()

@@ -121,6 +121,35 @@ def remove(path: PathLike) -> None:
             os.remove(target)
 
 
+def check_writable(folder: PathLike, what: str, remedy: str) -> None:
+    """Make sure, before the work, that files can be written in ``folder``, which need not be there yet.
+
+    Nothing is left behind. Remote places are taken at their word.
+
+    Args:
+        folder: The folder.
+        what: What is to be written there, for the message.
+        remedy: What to do if it can't be, for the message.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    if not is_local(folder):
+        return
+    nearest = os.path.abspath(local_path(folder))
+    while not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{what} can't be written to {os.fspath(folder)}: {nearest} can't be written to "
+            f"({error.strerror}). {remedy}",
+        ) from error
+
+
 def open_file(path: PathLike, mode: str = "rb") -> IO[Any]:
     """Open ``path``, as text in UTF-8 or in binary.
 

@@ -40,6 +40,14 @@ def test_a_run_that_ends_well_leaves_nothing(fit, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_a_place_that_can_not_be_written_to_is_told_when_the_run_begins(fit, tmp_path):
+    (tmp_path / "file").touch()
+    saving = OnExceptionCheckpoint(tmp_path / "file" / "c")
+    with pytest.warns(UserWarning, match="While tidying up after NotADirectoryError"):
+        trainer = fit(saving, raises=NotADirectoryError)
+    assert trainer.global_step == 0
+
+
 def test_it_stands_in_for_the_default_checkpoint(fit, tmp_path):
     trainer = fit(OnExceptionCheckpoint(tmp_path / "c"))
     assert [type(each) for each in trainer.checkpoint_callbacks] == [OnExceptionCheckpoint]

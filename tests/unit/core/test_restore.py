@@ -103,14 +103,18 @@ def test_an_init_with_kwargs_gets_them_all(save):
     assert model.others == {"bias": True, "more": 1}
 
 
-def test_a_missing_argument_is_the_type_error_of_init(save):
+def test_a_missing_argument_is_named_with_two_ways_to_give_it(save):
     class Strict(Model):
         def __init__(self, width, extra):
             super().__init__(width)
             self.extra = extra
 
     path = save(Model())
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'extra'"):
+    message = (
+        r"`Strict.__init__` needs extra, and the checkpoint holds these hyper-parameters: width, .*"
+        r"Strict\.load_from_checkpoint\(path, extra=\.\.\.\).*`self\.save_hyperparameters\(\)` in `__init__`"
+    )
+    with pytest.raises(TypeError, match=message):
         Strict.load_from_checkpoint(path)
     assert Strict.load_from_checkpoint(path, extra=5).extra == 5
 
@@ -322,7 +326,9 @@ def test_a_datamodule_without_state_is_not_asked_to_load(save):
 
 def test_a_datamodule_does_not_take_the_arguments_of_the_module(save):
     path = save(Model())
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'batch_size'"):
+    with pytest.raises(
+        TypeError, match=r"`Data.__init__` needs batch_size, and the checkpoint holds no hyper"
+    ):
         Data.load_from_checkpoint(path)
 
 

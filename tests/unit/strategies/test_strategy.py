@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -47,6 +48,15 @@ def test_alone_speaking_with_others_is_speaking_to_oneself(strategy):
 def test_numbers_that_are_gathered_become_tensors(strategy):
     gathered = strategy.all_gather({"a": 1.5, "b": [2, torch.ones(1)]})
     assert gathered == {"a": torch.tensor(1.5), "b": [torch.tensor(2), torch.ones(1)]}
+
+
+def test_numbers_arrays_and_tensors_that_are_gathered_are_on_the_device():
+    data = [3, 1.5, True, np.ones(2), torch.ones(2)]
+    gathered = SingleDeviceStrategy("meta").all_gather([*data, "text", None])
+    assert [(x.device.type, x.dtype) for x in gathered[:-2]] == [
+        ("meta", dtype) for dtype in (torch.int64, torch.float32, torch.bool, torch.float64, torch.float32)
+    ]
+    assert gathered[-2:] == ["text", None]
 
 
 def test_a_module_and_a_batch_reach_the_device(strategy):

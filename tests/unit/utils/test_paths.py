@@ -108,6 +108,28 @@ def test_removing_a_link_leaves_what_it_points_to(tmp_path):
     assert paths.listdir(tmp_path) == ["kept"]
 
 
+def test_a_place_to_write_to_is_found_out_and_nothing_is_left_there(tmp_path):
+    for folder in (tmp_path, tmp_path / "not" / "there" / "yet", "memory://anywhere"):
+        paths.check_writable(folder, "Notes", "Go away.")
+    assert paths.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_place_that_can_not_be_written_to_is_named_with_what_to_do(tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        NotADirectoryError, match=r"Notes can't be written to .*file.*\(Not a directory\)\. Go away\."
+    ):
+        paths.check_writable(tmp_path / "file" / below, "Notes", "Go away.")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to root nothing is forbidden")
+def test_a_folder_without_permission_can_not_be_written_to(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="can't be written to"):
+        paths.check_writable(tmp_path / "below", "Notes", "Go away.")
+
+
 def write_and_fail(path: str | Path, error: BaseException) -> None:
     with atomic_writer(path) as file:
         file.write(b"half")
