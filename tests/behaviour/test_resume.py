@@ -155,7 +155,7 @@ def test_a_finished_fit_that_is_resumed_trains_nothing(quiet, noting, batches, t
     again = quiet(max_epochs=1, limit_val_batches=0)
     again.fit(noting, batches(2), ckpt_path=tmp_path / "one.ckpt")
     assert (len(noting.noted("train")), again.global_step, again.state.status) == (2, 2, "finished")
-    assert f"Restoring states from the checkpoint at {tmp_path / 'one.ckpt'}" in said()
+    assert f"Restoring states from the checkpoint path at {tmp_path / 'one.ckpt'}" in said()
 
 
 class SavesIn(L.Callback):

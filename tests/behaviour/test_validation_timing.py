@@ -209,7 +209,7 @@ def test_fit_leaves_the_modes_of_parts_alone_and_validates_with_no_grad(quiet, b
         "train": [(True, False, True, False)] * 2,
         "val": [(False, False, False, False)] * 3,
     }
-    assert "1 parts of Modes are in evaluation mode, and stay so: frozen." in said()
+    assert "Parts of Modes are in evaluation mode, and stay so (1 in all): frozen." in said()
 
 
 @pytest.mark.parametrize("inference", [True, False])

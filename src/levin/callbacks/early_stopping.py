@@ -180,9 +180,9 @@ class EarlyStopping(Callback):
 
     def _improved(self, current: Tensor) -> str:
         gain = abs(float(self.best_score) - float(current))
-        by = f", better by {gain:.3f}" if math.isfinite(gain) else ""
+        by = f" by {gain:.3f}" if math.isfinite(gain) else ""
         self.best_score, self.wait_count = current, 0
-        return f"{self.monitor} reached {current:.3f}{by}."
+        return f"Metric {self.monitor} improved{by} and is {current:.3f}."
 
     def _log(self, trainer: Trainer, message: str) -> None:
         rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""

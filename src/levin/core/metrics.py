@@ -228,7 +228,7 @@ class Metrics:
         self._logged: dict[str, Any] = {}
         self._progress_bar: dict[str, Any] = {}
         if not enabled:
-            self.log = _ignore  # type: ignore[method-assign, assignment]  # chosen once, so that nothing is asked in each step
+            self.log = self._say_that_it_is_off  # type: ignore[method-assign, assignment]  # so that no step asks
 
     # ------------------------------------------------------------------ writing
 
@@ -257,6 +257,11 @@ class Metrics:
             batch_size = self._batch_size
         self._is_fresh = True
         entry.add(value, batch_size)
+
+    def _say_that_it_is_off(self, name: str, *_: Any) -> None:
+        """What `log` is where nothing is logged, when it is called for the first time."""
+        self.log = _ignore  # type: ignore[method-assign, assignment]
+        rank_zero_warn(f"self.log({name!r}) does nothing with `Trainer(barebones=True)`; nor do other names.")
 
     def _declare(self, name: str, value: Any, options: tuple[Any, ...]) -> Entry:
         """Check the first call for a name, and settle what it means."""
@@ -466,8 +471,8 @@ class Metrics:
         return {name: value for entry, name, value in self._current() if entry.logger}
 
 
-def _ignore(name: str, *_: Any) -> None:
-    rank_zero_warn(f"self.log({name!r}) does nothing with `Trainer(barebones=True)`.")
+def _ignore(*_: Any) -> None:
+    pass
 
 
 def _reset(entries: dict[tuple[str, str, int | None], Entry]) -> None:

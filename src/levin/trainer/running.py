@@ -188,8 +188,13 @@ class RunningTrainer(TrainerView):
 
     def _read(self, path: str, weights_only: bool | None) -> dict[str, Any]:
         checkpoint = saving.read(self.run, path, weights_only=weights_only)
-        what = "Restoring states from" if self.state.fn is TrainerFn.FITTING else "Loaded model weights from"
-        rank_zero_info(f"{what} the checkpoint at {path}")
+        is_fit = self.state.fn is TrainerFn.FITTING
+        what = (
+            "Restoring states from the checkpoint path"
+            if is_fit
+            else "Loaded model weights from the checkpoint"
+        )
+        rank_zero_info(f"{what} at {path}")
         return checkpoint
 
     def _sanity_check(self) -> None:

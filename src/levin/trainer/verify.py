@@ -116,7 +116,9 @@ def _tell_eval_mode(module: LightningModule) -> None:
     parts = [part for part, submodule in module.named_modules() if not submodule.training]
     if parts:
         listed = ", ".join(parts[:5]) + (", ..." if len(parts) > 5 else "")
-        rank_zero_info(f"{len(parts)} parts of {name} are in evaluation mode, and stay so: {listed}.")
+        rank_zero_info(
+            f"Parts of {name} are in evaluation mode, and stay so ({len(parts)} in all): {listed}."
+        )
 
 
 def _verify_validation(module: LightningModule, source: DataSource) -> None:

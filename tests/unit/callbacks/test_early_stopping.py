@@ -140,8 +140,8 @@ def test_what_happens_is_told_on_demand(fit, stepping, caplog):
         fit(stopping, stepping(at_each_epoch(3.0, 2.0, 2.5)), max_epochs=6)
     lines = [line for line in caplog.messages if "score" in line]
     assert lines == [
-        "score reached 3.000.",
-        "score reached 2.000, better by 1.000.",
+        "Metric score improved and is 3.000.",
+        "Metric score improved by 1.000 and is 2.000.",
         stopping.stopping_reason_message,
     ]
 

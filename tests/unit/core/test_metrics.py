@@ -223,6 +223,7 @@ def test_metrics_that_are_switched_off_keep_nothing():
     metrics = Metrics(enabled=False)
     with pytest.warns(UserWarning, match="'x'.*barebones"):
         metrics.log("x", 1.0, astuple(LogOptions()), None)
+    metrics.log("y", 1.0, astuple(LogOptions()), None)  # told once: a second warning would be an error
     assert metrics.callback_metrics == {}
 
 
