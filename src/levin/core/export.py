@@ -16,6 +16,7 @@ from torch import nn
 from levin.core.hooks import ModelHooks
 from levin.utils.errors import MisconfigurationException
 from levin.utils.imports import require
+from levin.utils.modes import in_evaluation
 from levin.utils.paths import PathLike, atomic_writer, local_path, makedirs, parent
 from levin.utils.rank import rank_zero_deprecation
 
@@ -101,7 +102,7 @@ def to_onnx(
     if options["dynamo"]:
         require("onnxscript", extra="onnx")
     file = _ready(file_path)
-    with _for_inference(module):
+    with in_evaluation(module):
         return torch.onnx.export(module, args, file, kwargs=kwargs, **options)
 
 
@@ -122,7 +123,7 @@ def to_torchscript(
     )
     if method not in ("script", "trace"):
         raise ValueError(f"method={method!r} is not known. Use 'script' or 'trace'.")
-    with _for_inference(module), _within_reach_of_jit(module), warnings.catch_warnings():
+    with in_evaluation(module), _within_reach_of_jit(module), warnings.catch_warnings():
         # torch says the same once more, several times
         warnings.filterwarnings("ignore", message=r".*`torch\.jit\.", category=DeprecationWarning)
         if method == "script":
@@ -180,7 +181,7 @@ def to_tensorrt(
     module = _on_cuda(module, torch.device(default_device))
     args, kwargs = _arguments(module, input_sample, "to_tensorrt")
     inputs: dict[str, Any] = {"inputs": args, "kwarg_inputs": kwargs} if kwargs else {"inputs": args}
-    with _for_inference(module):
+    with in_evaluation(module):
         engine: torch.jit.ScriptModule | GraphModule = tensorrt.compile(
             module=module, ir=ir, **inputs, **options
         )
@@ -232,16 +233,3 @@ def _ready(file: PathLike | IO[bytes] | None) -> Any:
         makedirs(parent(file))
         return local_path(file)
     return file
-
-
-@contextlib.contextmanager
-def _for_inference(module: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients; afterwards each layer is in the mode it was in."""
-    modes = [(layer, layer.training) for layer in module.modules()]
-    try:
-        with torch.no_grad():
-            module.eval()
-            yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode

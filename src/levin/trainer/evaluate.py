@@ -28,6 +28,7 @@ from levin.trainer.dataloaders import (
 )
 from levin.trainer.states import RunningStage, TrainerFn
 from levin.trainer.step import bind_step, num_arguments
+from levin.utils.modes import modes_of, restore_modes
 from levin.utils.overrides import overrides
 
 if TYPE_CHECKING:
@@ -280,18 +281,12 @@ def modes_kept(module: nn.Module) -> Iterator[dict[nn.Module, bool]]:
     Yields:
         The modes, for `restore_modes` when all went well.
     """
-    modes = {part: part.training for part in module.modules()}
+    modes = modes_of(module)
     try:
         yield modes
     except BaseException:
         restore_modes(modes)  # who goes on after it trains in the modes that he chose
         raise
-
-
-def restore_modes(modes: dict[nn.Module, bool]) -> None:
-    """Give each submodule back the mode that it had: one that a user froze in evaluation mode stays there."""
-    for part, training in modes.items():
-        part.training = training
 
 
 def check_arguments(step: Callable[..., Any], num_loaders: int) -> None:

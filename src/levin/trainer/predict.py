@@ -21,8 +21,9 @@ from levin.trainer.dataloaders import (
     with_batch_sampler,
     without_dropping,
 )
-from levin.trainer.evaluate import check_arguments, modes_kept, restore_modes
+from levin.trainer.evaluate import check_arguments, modes_kept
 from levin.trainer.step import bind_step
+from levin.utils.modes import restore_modes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

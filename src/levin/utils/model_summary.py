@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from levin.utils.apply import apply_to_collection, move_data_to_device
 from levin.utils.imports import require
+from levin.utils.modes import in_evaluation
 from levin.utils.rank import rank_zero_warn
 from levin.utils.seed import isolate_rng
 
@@ -128,7 +128,7 @@ class ModelSummary:
         try:
             for layer in layers.values():
                 layer.watch()
-            with _as_in_evaluation(self._model), flop_counter:
+            with in_evaluation(self._model), isolate_rng(), flop_counter:
                 _call(self._model, _on_device_of(self._model, self._model.example_input_array))
         finally:
             for layer in layers.values():
@@ -305,19 +305,6 @@ def _made(model: nn.Module) -> Iterator[Tensor]:
 
 def _marked_count(layer: LayerSummary) -> str:
     return ("~" if layer.has_lazy_parameters else "") + get_human_readable_count(layer.num_parameters)
-
-
-@contextlib.contextmanager
-def _as_in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients; modes and random numbers are afterwards as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        with torch.no_grad(), isolate_rng():
-            model.eval()
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _on_device_of(model: nn.Module, example: Any) -> Any:
