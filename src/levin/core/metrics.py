@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from levin.core.hooks import LOG_RULES, LogRule
+from levin.utils.apply import move_data_to_device
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_warn
 
@@ -113,6 +114,26 @@ class Entry:
         self.total: Any = None
         self.weight: int = 0
 
+    def state_dict(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything but the arguments of the call, which the next one brings.
+
+        Args:
+            metrics: The module's metric objects, by where they stand in it.
+        """
+        state = {name: getattr(self, name) for name in _ENTRY_STATE}
+        path = next((path for path, metric in metrics.items() if metric is self.metric), None)
+        return {**state, "reduction": self.reduction.value, "metric": path}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], metrics: Mapping[str, Any]) -> Entry:
+        """The entry whose `state_dict` it was; `options` are those of no call."""
+        entry = cls.__new__(cls)
+        for name in _ENTRY_STATE:
+            setattr(entry, name, state[name])
+        entry.options, entry.reduction = (), Reduction(state["reduction"])
+        entry.metric = metrics.get(state["metric"])
+        return entry
+
     def add(self, value: Any, weight: int) -> None:
         """Take in one step's value; no host waits for a device here."""
         if self.metric is not None:
@@ -168,6 +189,12 @@ class Entry:
         return value.to(torch.get_default_dtype()) if isinstance(value, Tensor) else value
 
 
+_ENTRY_STATE = (
+    "adds", "bare_name", "dataloader_idx", "epoch_name", "keeps_graph", "last", "logger", "on_epoch",
+    "on_step", "prog_bar", "step_name", "total", "weight", "weighted",
+)  # fmt: skip
+
+
 def _wide_dtype(value: Tensor) -> torch.dtype:
     return torch.float32 if value.device.type == "mps" else torch.float64
 
@@ -221,6 +248,7 @@ class Metrics:
         self._evaluation: dict[tuple[str, str, int | None], Entry] = {}
         self._entries = self._training
         self._in_step = False
+        self._updates_before: dict[str, int] | None = None  # of metric objects, by an evaluation under way
         self._is_fresh = False  # whether something was logged since the last publication
         self._sized_batch: Any = None
         self._batch_size = 1
@@ -268,7 +296,8 @@ class Metrics:
         settings = LogOptions(*options)
         rule = self._rule(name)
         _check_value(name, value)
-        if (self.scope, name, self.dataloader_idx) in self._entries:
+        former = self._entries.get((self.scope, name, self.dataloader_idx))
+        if former is not None and former.options:
             raise MisconfigurationException(
                 f"self.log({name!r}) was called twice in `{self.scope}` with different arguments. One name "
                 "has one meaning: give both calls the same arguments, or log under two names."
@@ -290,6 +319,8 @@ class Metrics:
             )
         if _is_metric(value):
             self._attach_metric(name, entry, value, settings.metric_attribute)
+        if former is not None:  # restored from a checkpoint
+            entry.last, entry.total, entry.weight = former.last, former.total, former.weight
         self._entries[self.scope, name, self.dataloader_idx] = entry
         return entry
 
@@ -368,6 +399,7 @@ class Metrics:
         for entries in (self._training, self._evaluation):
             _reset(entries)
         self._entries, self._in_step, self._is_fresh = self._training, False, False
+        self._updates_before = None
         self.dataloader_idx = self._sized_batch = self.batch = None
         # new ones: who holds what the last run published keeps it
         self._callback, self._logged, self._progress_bar = {}, {}, {}
@@ -394,12 +426,13 @@ class Metrics:
         self.publish_fresh()
         _reset(self._evaluation)
         self._entries, self._in_step, self.batch = self._evaluation, False, None
+        self._updates_before = {path: _num_updates(metric) for path, metric in self._metric_objects().items()}
 
     def end_evaluation(self, *, in_step: bool) -> None:
         """Go back to the training epoch."""
         self.publish_fresh()
         _reset(self._evaluation)
-        self._entries, self._in_step = self._training, in_step
+        self._entries, self._in_step, self._updates_before = self._training, in_step, None
         self.dataloader_idx = None
 
     # ------------------------------------------------------------------ reading
@@ -459,6 +492,50 @@ class Metrics:
             if value is not None:
                 yield entry, name, value
 
+    # ------------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was logged in the running epoch, and the newest values of all names.
+
+        Of an evaluation that is under way nothing is kept: it begins anew.
+        """
+        self.publish_fresh()
+        metrics = self._metric_objects()
+        return {
+            "epoch": [
+                {"scope": scope, "name": name, **entry.state_dict(metrics)}
+                for (scope, name, _), entry in self._training.items()
+            ],
+            "objects": {
+                path: _metric_state(metric)
+                for path, metric in metrics.items()
+                if self._updates_before is None or self._updates_before.get(path) == _num_updates(metric)
+            },
+            "callback": dict(self._callback),
+            "logged": dict(self._logged),
+            "progress_bar": dict(self._progress_bar),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        device = getattr(self._module, "device", None)
+        state = move_data_to_device(state, device) if device is not None else state
+        metrics = self._metric_objects()
+        for entry in state["epoch"]:
+            self._training[entry["scope"], entry["name"], None] = Entry.restored(entry, metrics)
+        self._callback, self._logged = dict(state["callback"]), dict(state["logged"])
+        self._progress_bar = dict(state["progress_bar"])
+        self._is_fresh = bool(state["epoch"])
+        for path, metric_state in state["objects"].items():
+            if path in metrics:
+                _set_metric_state(metrics[path], metric_state)
+
+    def _metric_objects(self) -> dict[str, Any]:
+        """The metrics of torchmetrics that are parts of the module, by where they stand in it."""
+        if "torchmetrics" not in sys.modules or self._module is None:
+            return {}
+        return {path: module for path, module in self._module.named_modules() if _is_metric(module)}
+
     def _as_tensor(self, value: Any) -> Tensor:
         if isinstance(value, Tensor):
             return value
@@ -495,6 +572,21 @@ def to_numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def _is_metric(value: Any) -> bool:
     torchmetrics = sys.modules.get("torchmetrics")  # who has a metric has imported it
     return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
+
+
+def _num_updates(metric: Any) -> int:
+    count: int = metric._update_count  # noqa: SLF001  # torchmetrics has no public name for it
+    return count
+
+
+def _metric_state(metric: Any) -> dict[str, Any]:
+    return {"values": dict(metric.metric_state), "update_count": _num_updates(metric)}
+
+
+def _set_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
+    for name, value in state["values"].items():
+        setattr(metric, name, value)
+    metric._update_count, metric._computed = state["update_count"], None  # noqa: SLF001  # see above
 
 
 def _check_value(name: str, value: Any) -> None:

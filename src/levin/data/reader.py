@@ -1,0 +1,302 @@
+"""Reader: a loader whose passes can be gone on with in another process, at the sample at which they stopped.
+
+The order of a pass follows from the random state in which the loader was opened. A reader notes that state;
+to go on it opens the loader in the same state and passes over the indices that were used, without reading
+their samples.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from levin.data.seeds import ride
+from levin.utils.rank import rank_zero_warn
+from levin.utils.seed import collect_rng_state, set_rng_state
+from levin.utils.types import Stateful
+
+_TORCHS_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+class Reader(Iterable[Any]):
+    """A loader as loops read it: `iter` begins a pass, `go_on` continues one.
+
+    Args:
+        loader: Anything that can be iterated over.
+        seeds_samples: Whether worker processes draw random numbers by the sample (`levin.data.seeds`), or as
+            torch seeds them.
+    """
+
+    def __init__(self, loader: Any, *, seeds_samples: bool = True) -> None:
+        self.loader = loader
+        self._seeds_samples = seeds_samples and _reads_by_index(loader) and loader.num_workers > 0
+        self._indices: _Indices | None = None
+        self._opened: Any = loader  # what is iterated over: the loader, or a copy with our indices
+        if self._seeds_samples or (_reads_by_index(loader) and not _has_torchs_order(loader)):
+            self._take_indices()
+        self._opening: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[Any]:
+        self._opening = {
+            "rng": collect_rng_state(include_cuda=False),
+            "samplers": _states(_parts_of_order(self.loader)),
+            "keeps_workers": getattr(self._opened, "_iterator", None) is not None,
+        }
+        return self._open(skip=0)
+
+    def position(self, taken: int) -> dict[str, Any]:
+        """Where the pass is, for a checkpoint: plain values and tensors.
+
+        Args:
+            taken: The number of batches that it gave.
+        """
+        position = {**self._opening, "taken": taken}
+        if self._indices is not None:
+            position["first"] = self._indices.first
+        if isinstance(self.loader, Stateful):
+            position["loader"] = self.loader.state_dict()
+        elif getattr(self.loader, "num_workers", 0) == 0:
+            position["dataset"] = _states(_chain(getattr(self.loader, "dataset", None)))
+        return position
+
+    def go_on(self, position: dict[str, Any]) -> Iterator[Any]:
+        """Continue the pass that `position` told of.
+
+        The global generators are left in some state: whoever draws from them restores theirs afterwards.
+        """
+        self._opening = {name: position[name] for name in ("rng", "samplers", "keeps_workers")}
+        taken = position["taken"]
+        if "loader" in position and isinstance(self.loader, Stateful):
+            self.loader.load_state_dict(position["loader"])
+            set_rng_state(position["rng"])
+            return self._open(skip=0)
+        if position["keeps_workers"]:  # they take no number of torch's generator for an opening
+            self._open(skip=0)
+        set_rng_state(position["rng"])
+        _restore(_parts_of_order(self.loader), position["samplers"])
+        if _reads_by_index(self.loader):
+            if self._indices is None:
+                self._take_indices()
+            iterator = self._open(skip=taken)
+            self._check_order(position.get("first"))
+        else:
+            iterator = self._replay(taken, position)
+        _restore(_chain(getattr(self.loader, "dataset", None)), position.get("dataset", []))
+        return iterator
+
+    # ------------------------------------------------------------------ how
+
+    def _take_indices(self) -> None:
+        name = "sampler" if self.loader.batch_sampler is None else "batch_sampler"
+        self._indices = _Indices(getattr(self.loader, name))
+        self._opened = copy.copy(self.loader)
+        # past its own __setattr__, which refuses such a change; the user's loader stays as it is
+        vars(self._opened).update({name: self._indices, "_iterator": None})
+
+    def _open(self, skip: int) -> Iterator[Any]:
+        if self._indices is not None:
+            self._indices.skip = skip
+            self._indices.seed = _digest(self._opening) if self._seeds_samples else None
+        iterator: Iterator[Any] = iter(self._opened)
+        if self._indices is not None and skip:
+            self._indices.begin()
+        return iterator
+
+    def _check_order(self, first: int | None) -> None:
+        """Indices before the position tell whether the order is the one that it was."""
+        assert self._indices is not None
+        if first is not None and first != self._indices.first:
+            sampler = type(_innermost_sampler(self.loader)).__name__
+            rank_zero_warn(
+                f"The run can't go on exactly where it stopped: {sampler} gives another order than before. "
+                "It draws from something that a checkpoint doesn't hold. Let it draw from a torch.Generator "
+                "that is one of its attributes, or give it `state_dict` and `load_state_dict`."
+            )
+
+    def _replay(self, taken: int, position: dict[str, Any]) -> Iterator[Any]:
+        """Read again what was read: what gives batches one after another has no other way."""
+        dataset = getattr(self.loader, "dataset", None)
+        is_stateful = "dataset" in position and isinstance(dataset, Stateful)
+        if is_stateful:
+            _restore(_chain(dataset), position["dataset"])
+        iterator = self._open(skip=0)
+        if is_stateful:
+            return iterator
+        before = _global_state()
+        for _ in range(taken):
+            next(iterator, None)
+        if taken and getattr(self.loader, "num_workers", 0) == 0 and _global_state() != before:
+            what = type(self.loader if dataset is None else dataset).__name__
+            rank_zero_warn(
+                f"The run can't go on exactly where it stopped: {what} draws from the global random "
+                "generators while it is read, as the model does, and reading it again from the start gives "
+                "it other numbers. Let it draw from a generator of its own, or give it `state_dict` and "
+                "`load_state_dict`."
+            )
+        return iterator
+
+
+class _Indices:
+    """A sampler's indices, those of an interrupted pass left out, with the seed of the pass."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        self._source: Iterator[Any] = iter(())
+        self.skip = 0
+        self.seed: int | None = None
+        self.first: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._source, self.first = iter(self._sampler), None
+        return self._give()
+
+    def begin(self) -> None:
+        """Pass over what is to be left out now, while the random state is that of the opening."""
+        for _ in range(self.skip):
+            self._next()
+        self.skip = 0
+
+    def _give(self) -> Iterator[Any]:
+        self.begin()
+        while (indices := self._next()) is not None:
+            yield indices if self.seed is None else ride(indices, self.seed)
+
+    def _next(self) -> Any:
+        indices = next(self._source, None)
+        if self.first is None:
+            self.first = zlib.crc32(repr(indices).encode())
+        return indices
+
+
+def _reads_by_index(loader: Any) -> bool:
+    """Whether the loader reads a map-style dataset in torch's way."""
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return False
+    is_plain = type(loader).__iter__ is DataLoader.__iter__
+    return is_plain and type(loader)._get_iterator is DataLoader._get_iterator  # noqa: SLF001  # nothing public tells
+
+
+def _has_torchs_order(loader: DataLoader[Any]) -> bool:
+    """Whether the order follows from random states alone, as it does with torch's own samplers."""
+    batches = loader.batch_sampler
+    return (batches is None or type(batches) is BatchSampler) and type(
+        _innermost_sampler(loader)
+    ) in _TORCHS_SAMPLERS
+
+
+def _innermost_sampler(loader: Any) -> Any:
+    batches = loader.batch_sampler
+    return loader.sampler if batches is None else getattr(batches, "sampler", batches)
+
+
+def _parts_of_order(loader: Any) -> list[Any]:
+    """What may hold state that an order follows from."""
+    return _unique(
+        [loader, *_chain(getattr(loader, "sampler", None)), *_chain(getattr(loader, "batch_sampler", None))]
+    )
+
+
+def _chain(part: Any) -> list[Any]:
+    """A dataset or sampler, and what it wraps."""
+    found: list[Any] = []
+    while part is not None and all(part is not other for other in found):
+        found.append(part)
+        part = getattr(part, "dataset", None) or getattr(part, "sampler", None)
+    return found
+
+
+def _unique(parts: list[Any]) -> list[Any]:
+    return list({id(part): part for part in parts}.values())
+
+
+def _states(parts: list[Any]) -> list[Any]:
+    """The states of parts, and of the random generators that are their attributes."""
+    return [
+        [
+            part.state_dict() if _keeps_state(part) else None,
+            [_generator_state(each) for each in _generators(part)],
+        ]
+        for part in parts
+    ]
+
+
+def _restore(parts: list[Any], states: list[Any]) -> None:
+    for part, (state, generators) in zip(parts, states, strict=False):
+        if state is not None and _keeps_state(part):
+            part.load_state_dict(state)
+        for generator, its_state in zip(_generators(part), generators, strict=False):
+            _set_generator_state(generator, its_state)
+
+
+def _keeps_state(part: Any) -> bool:
+    return isinstance(part, Stateful) and not isinstance(part, (DataLoader, torch.nn.Module))
+
+
+def _generators(part: Any) -> list[Any]:
+    kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+    return [value for value in getattr(part, "__dict__", {}).values() if isinstance(value, kinds)]
+
+
+def _generator_state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        name, keys, *rest = generator.get_state(legacy=True)
+        return (name, np.asarray(keys).tolist(), *rest)
+    return _without_arrays(generator.bit_generator.state)
+
+
+def _set_generator_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state.cpu())
+    elif isinstance(generator, random.Random):
+        version, keys, gauss = state
+        generator.setstate((version, tuple(keys), gauss))
+    elif isinstance(generator, np.random.RandomState):
+        name, keys, *rest = state
+        generator.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
+    else:
+        generator.bit_generator.state = state
+
+
+def _without_arrays(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {name: _without_arrays(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
+
+
+def _digest(opening: dict[str, Any]) -> int:
+    """A seed for a pass, from what its order follows from."""
+    digest = hashlib.blake2b(opening["rng"]["torch"].numpy().tobytes(), digest_size=8)
+    for _, generators in opening["samplers"]:
+        for state in generators:
+            digest.update(
+                state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state).encode()
+            )
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _global_state() -> tuple[Any, ...]:
+    state = collect_rng_state(include_cuda=False)
+    return state["python"], state["numpy"], bytes(state["torch"].numpy())
