@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,19 +15,20 @@ from torch.utils.data import DataLoader
 
 import levin as L
 from levin.testing import BoringModel, RandomDataset
+from levin.utils.errors import SIGTERMException
 
 
 class Counting(BoringModel):
     """Presses Ctrl-C in a batch, as often as told."""
 
-    def __init__(self, at=None, times=1):
+    def __init__(self, at=None, times=1, number=signal.SIGINT):
         super().__init__()
-        self.at, self.times, self.begun, self.ended = at, times, [], []
+        self.at, self.times, self.number, self.begun, self.ended = at, times, number, [], []
 
     def press(self, place):
         if place == self.at:
             for _ in range(self.times):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.number)
 
     def training_step(self, batch, batch_idx):
         self.begun.append(batch_idx)
@@ -130,20 +132,61 @@ def test_a_run_in_another_thread_needs_no_signals(tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
 sys.path.insert(0, {folder!r})
 from {module} import Counting, data, trainer
-trainer({root!r}).fit(Counting(("train", 0, 2)), data(workers=1))
+trainer({root!r}).fit(Counting(("train", 0, 2), {times}, signal.{name}), data(workers=1))
 """
 
 
-def test_a_script_ends_as_one_that_was_interrupted(tmp_path):
+def run_script(root, name, times=1):
     here = os.path.splitext(os.path.basename(__file__))[0]
-    script = SCRIPT.format(folder=os.path.dirname(__file__), module=here, root=str(tmp_path))
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
-    )
+    folder = os.path.dirname(__file__)
+    script = SCRIPT.format(folder=folder, module=here, root=str(root), name=name, times=times)
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_script_ends_as_one_that_was_interrupted(tmp_path):
+    ended = run_script(tmp_path, "SIGINT")
     assert ended.returncode == -signal.SIGINT  # a shell shows 130
     assert "Ctrl-C: the run ends after this batch" in ended.stderr
     assert "KeyboardInterrupt" in ended.stderr
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_sigterm_ends_a_script_with_its_own_status_and_a_checkpoint(tmp_path, times):
+    ended = run_script(tmp_path, "SIGTERM", times)
+    assert ended.returncode == 143
+    assert ended.stderr.count("SIGTERM: the run ends after this batch") == 1
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_sigterm_can_be_caught_and_the_programs_own_handler_is_called(tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    ours = trainer(tmp_path)
+    try:
+        with pytest.raises(SIGTERMException, match="143"):
+            ours.fit(Counting(("train", 0, 1), number=signal.SIGTERM), data())
+        own = signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1]
+    assert own.__name__ == "<lambda>"
+    assert ours.received_sigterm
+
+
+def test_a_forked_process_dies_of_sigterm_as_ever(tmp_path):
+    class Forking(Counting):
+        def on_train_start(self):
+            child = multiprocessing.get_context("fork").Process(target=signal.pause)
+            child.start()
+            child.terminate()
+            child.join(20)
+            self.status = child.exitcode
+
+    model = Forking()
+    trainer(tmp_path, max_epochs=1).fit(model, data())
+    assert model.status == -signal.SIGTERM

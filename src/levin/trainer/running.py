@@ -17,7 +17,7 @@ from levin.trainer import saving
 from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import check_hook_names
 from levin.trainer.parts import with_callbacks_of
-from levin.trainer.signals import interruptible
+from levin.trainer.signals import heard
 from levin.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from levin.trainer.step import backward_with_hooks
 from levin.trainer.verify import check_datamodule, check_module, verify
@@ -62,7 +62,7 @@ class RunningTrainer(TrainerView):
                 wanted, fn=fn, model_given=model is not None, trainer=cast("Trainer", self)
             )
             detects = self.run.debugging.detect_anomaly
-            with interruptible(state), torch.autograd.set_detect_anomaly(True) if detects else nullcontext():
+            with heard(state), torch.autograd.set_detect_anomaly(True) if detects else nullcontext():
                 self._set_up(module, path, weights_only)
                 yield
                 self._tear_down()

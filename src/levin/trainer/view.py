@@ -18,6 +18,7 @@ from levin.trainer.former import ARGUMENTS
 from levin.trainer.former_names import former_attribute
 from levin.trainer.parts import in_order
 from levin.trainer.states import RunningStage, TrainerStatus
+from levin.utils.errors import SIGTERMException
 from levin.utils.namespace import FromNamespace
 
 if TYPE_CHECKING:
@@ -196,7 +197,10 @@ class TrainerView(FromNamespace):
         """Whether the last run ended by an exception."""
         return self.state.status is TrainerStatus.INTERRUPTED
 
-    received_sigterm = False
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether SIGTERM asked this run to end."""
+        return isinstance(self.state.request, SIGTERMException)
 
     @property
     def validation_due(self) -> bool:
