@@ -178,10 +178,15 @@ def test_sigterm_can_be_caught_and_the_programs_own_handler_is_called(tmp_path):
     assert ours.received_sigterm
 
 
+def spin():
+    while True:  # a handler runs between two lines, and not inside of a call that waits
+        os.getpid()
+
+
 def test_a_forked_process_dies_of_sigterm_as_ever(tmp_path):
     class Forking(Counting):
         def on_train_start(self):
-            child = multiprocessing.get_context("fork").Process(target=signal.pause)
+            child = multiprocessing.get_context("fork").Process(target=spin)
             child.start()
             child.terminate()
             child.join(20)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from levin.core.metrics import LogOptions, Metrics, Reduction, batch_size_of, to_numbers
+from levin.core.entries import LogOptions, Reduction
+from levin.core.metrics import Metrics, batch_size_of, to_numbers
 from levin.utils.errors import MisconfigurationException
 
 zeros = torch.zeros
