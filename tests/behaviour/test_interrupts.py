@@ -178,7 +178,8 @@ def test_sigterm_can_be_caught_and_the_programs_own_handler_is_called(tmp_path):
     assert ours.received_sigterm
 
 
-def spin():
+def spin(runs):
+    runs.set()
     while True:  # a handler runs between two lines, and not inside of a call that waits
         os.getpid()
 
@@ -186,8 +187,11 @@ def spin():
 def test_a_forked_process_dies_of_sigterm_as_ever(tmp_path):
     class Forking(Counting):
         def on_train_start(self):
-            child = multiprocessing.get_context("fork").Process(target=spin)
+            context = multiprocessing.get_context("fork")
+            runs = context.Event()
+            child = context.Process(target=spin, args=(runs,))
             child.start()
+            assert runs.wait(20)  # Python drops a signal that comes while it is being forked
             child.terminate()
             child.join(20)
             self.status = child.exitcode
