@@ -238,6 +238,11 @@ def assemble(
             )
         strategy.set_precision(wanted)
     if plugins.checkpoint_io is not None:
+        if strategy.brings_checkpoint_io:
+            raise MisconfigurationException(
+                f"The checkpoint_io {plugins.checkpoint_io!r} was given as a plugin, and the strategy has "
+                f"its own: {strategy.checkpoint_io!r}. Leave one of the two out."
+            )
         strategy.checkpoint_io = plugins.checkpoint_io
     return Hardware(accelerator, devices, num_nodes, strategy)
 

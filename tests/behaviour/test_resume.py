@@ -233,7 +233,7 @@ def files(quiet, tmp_path):
     trainer = quiet(
         max_epochs=1, limit_train_batches=2, limit_val_batches=1, callbacks=EarlyStopping("x", strict=False)
     )
-    with pytest.warns(UserWarning, match="EarlyStopping"):
+    with pytest.warns(RuntimeWarning, match="EarlyStopping"):
         trainer.fit(Saving())
     for name, weights_only in (("full", False), ("weights", True)):
         trainer.save_checkpoint(tmp_path / name, weights_only=weights_only)

@@ -145,7 +145,7 @@ class EarlyStopping(Callback):
         message = not_logged("EarlyStopping", self.monitor, metrics)
         if self.strict:
             raise RuntimeError(message)
-        rank_zero_warn(f"{message} Nothing is decided meanwhile, as strict=False.")
+        rank_zero_warn(f"{message} Nothing is decided meanwhile, as strict=False.", category=RuntimeWarning)
 
     def _judge(self, current: Tensor) -> tuple[bool, str]:
         """Whether to stop, and what there is to say."""

@@ -352,5 +352,6 @@ REMOVED_HOOKS = {
     "on_hpc_save": "on_save_checkpoint",
     "on_hpc_load": "on_load_checkpoint",
     "on_keyboard_interrupt": "on_exception",
+    "configure_sharded_model": "configure_model",
 }
 """Hooks of former days -> what took their place."""

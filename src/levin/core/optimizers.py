@@ -166,7 +166,7 @@ def _parse_scheduler(scheduler: Any, monitor: str | None, module: LightningModul
             category=RuntimeWarning,
         )
     if not module.automatic_optimization:
-        ignored = sorted(set(given) & {"interval", "frequency", "reduce_on_plateau", "monitor", "strict"})
+        ignored = sorted(set(given) & {"frequency", "reduce_on_plateau", "monitor", "strict"})
         if ignored and scheduler is not given["scheduler"]:
             rank_zero_warn(
                 f"The lr_scheduler dict sets {ignored}, which do nothing in manual optimization: call "

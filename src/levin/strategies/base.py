@@ -37,6 +37,7 @@ class Strategy(ABC):
     Attributes:
         model: The module as it is called in a step, wrapped if need be; None outside of a run.
         optimizers: The optimizers of the run.
+        brings_checkpoint_io: Whether it was made with a checkpoint IO of its own.
         accumulates_itself: Whether the strategy counts accumulation windows on its own.
         shards_parameters: Whether a process holds only a part of each parameter.
         restore_after_setup: Whether weights are loaded once the model is wrapped.
@@ -54,6 +55,7 @@ class Strategy(ABC):
     ) -> None:
         self.accelerator = accelerator
         self.set_precision(precision or Precision())
+        self.brings_checkpoint_io = checkpoint_io is not None
         self.checkpoint_io: CheckpointIO = checkpoint_io or TorchCheckpointIO()
         self.model: nn.Module | None = None
         self.optimizers: list[Optimizer] = []

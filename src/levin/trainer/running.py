@@ -55,7 +55,7 @@ class RunningTrainer(TrainerView):
         state = self.state
         try:
             self._verify(module, source)
-            wanted = self._user_ckpt_path if ckpt_path is None else ckpt_path
+            wanted = self._wanted_path(fn, ckpt_path)
             if wanted == "last":
                 self._settle_versions()
             path = saving.resolve_path(
@@ -138,7 +138,8 @@ class RunningTrainer(TrainerView):
         run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
         self.strategy.setup_environment()
         self._settle_versions()
-        self.profiler.setup(stage=str(self.state.fn), local_rank=self.local_rank, log_dir=self.log_dir)
+        rank = self.local_rank if self.world_size > 1 else None
+        self.profiler.setup(stage=str(self.state.fn), local_rank=rank, log_dir=self.log_dir)
         self.metrics.start_run(module, compiled=run.compiler is not None)
         self._set_up_data(module)
         if overrides(module, "configure_model", LightningModule):
@@ -185,6 +186,15 @@ class RunningTrainer(TrainerView):
         )
         run.take_optimizers(optimizers)
         self._backward = backward_with_hooks(run)
+
+    def _wanted_path(self, fn: TrainerFn, given: str | Path | None) -> str | Path | None:
+        """The argument, else what was set as `ckpt_path`."""
+        if given is not None and self._user_ckpt_path is not None:
+            rank_zero_warn(
+                f"`trainer.ckpt_path` was set to {self._user_ckpt_path!r}, and `trainer.{fn}(ckpt_path="
+                f"{str(given)!r})` asks for another: the argument is used."
+            )
+        return self._user_ckpt_path if given is None else given
 
     def _read(self, path: str, weights_only: bool | None) -> dict[str, Any]:
         checkpoint = saving.read(self.run, path, weights_only=weights_only)

@@ -90,7 +90,7 @@ def test_a_missing_metric_is_an_error_with_a_guess(fit):
 
 
 def test_a_missing_metric_can_be_a_warning(fit):
-    with pytest.warns(UserWarning, match="strict=False"):
+    with pytest.warns(RuntimeWarning, match="strict=False"):
         assert fit(EarlyStopping("scor", strict=False)).current_epoch == 3
 
 

@@ -88,10 +88,10 @@ def test_in_manual_optimization_a_plateau_needs_no_monitor():
     assert config.monitor is None
 
 
-@pytest.mark.parametrize("key", ["interval", "frequency", "monitor", "strict", "reduce_on_plateau"])
+@pytest.mark.parametrize("key", ["frequency", "monitor", "strict", "reduce_on_plateau"])
 def test_in_manual_optimization_settings_do_nothing_and_it_is_told(key):
     optimizer = sgd()
-    values = {"interval": "step", "frequency": 2, "monitor": "x", "strict": False, "reduce_on_plateau": False}
+    values = {"frequency": 2, "monitor": "x", "strict": False, "reduce_on_plateau": False}
     settings = {"scheduler": StepLR(optimizer, 1), key: values[key]}
     with pytest.warns(RuntimeWarning, match=rf"\['{key}'\], which do nothing in manual"):
         configure(Module(([optimizer], [settings]), automatic=False))

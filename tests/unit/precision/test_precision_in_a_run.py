@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from torch import nn
@@ -173,12 +171,7 @@ def float16(model, data, **settings):
         **settings,
     }
     trainer = Trainer(**settings)
-    with (
-        pytest.warns(RuntimeWarning, match="do nothing in manual")
-        if not model.automatic_optimization
-        else nullcontext()
-    ):
-        trainer.fit(model, loader(data))
+    trainer.fit(model, loader(data))
     return trainer, average
 
 
