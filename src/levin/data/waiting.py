@@ -17,6 +17,8 @@ TELL_FROM_S = 0.2
 """So little waiting in an epoch is not worth a line."""
 TELL_FROM_BATCH_S = 0.001
 """A batch that is read faster than this is not had faster from a worker, which has to send it."""
+TELL_FROM_SENT_BATCH_S = 0.005
+"""Less than this a worker may take to send a batch and to get its turn, however fast the dataset is."""
 TELL_FROM_OPENING_S = 1.0
 """Forked workers are there long before; started ones, or those with much to prepare, are not."""
 
@@ -62,8 +64,9 @@ def advice(waiting: Waiting, num_batches: int, loaders: Sequence[Any], *, num_pr
     """
     reading_s, running_s = waiting.reading_s, waiting.running_s
     ours = [loader for loader in loaders if isinstance(loader, DataLoader)]
-    is_slow = reading_s > max(TELL_FROM_S, TELL_FROM_SHARE * running_s, TELL_FROM_BATCH_S * num_batches)
-    if is_slow:
+    has_workers = any(loader.num_workers for loader in ours)
+    batch_s = TELL_FROM_SENT_BATCH_S if has_workers else TELL_FROM_BATCH_S
+    if reading_s > max(TELL_FROM_S, TELL_FROM_SHARE * running_s, batch_s * num_batches):
         return (
             f"{reading_s / running_s:.0%} of the epoch's time went into waiting for training data "
             f"({reading_s:.1f} of {running_s:.1f} s). {_help(loaders, ours, num_processes)}"

@@ -119,7 +119,7 @@ ADVICE = [
 @pytest.mark.usefixtures("three_cores")
 @pytest.mark.parametrize(("measured", "loaders", "processes", "said"), ADVICE)
 def test_evidence_gives_advice(measured, loaders, processes, said):
-    assert re.search(said, advice(measured, 1000, loaders, num_processes=processes))
+    assert re.search(said, advice(measured, 500, loaders, num_processes=processes))
 
 
 NO_ADVICE = [
@@ -136,6 +136,12 @@ NO_ADVICE = [
 @pytest.mark.parametrize("count", [0, 2])
 def test_without_evidence_there_is_none_whatever_the_number_of_workers(measured, count):
     assert advice(measured, 1000, [workers(count)], num_processes=1) is None
+
+
+def test_what_workers_take_to_send_a_batch_is_no_evidence_against_the_dataset():
+    measured = Waiting(reading_s=3.0, newest=4.0)
+    assert advice(measured, 1000, [workers(0)], num_processes=1) is not None
+    assert advice(measured, 1000, [workers(2)], num_processes=1) is None
 
 
 @pytest.mark.parametrize("loader", [workers(0), workers(1, persistent_workers=True), stream()])
