@@ -56,9 +56,9 @@ def pair(module):
 def fit(quiet, batches):
     """``fit(module, **Trainer's arguments)`` trains two epochs of three batches and returns the trainer."""
 
-    def run(module, val=None, **settings):
+    def run(module, val=None, ckpt_path=None, **settings):
         trainer = quiet(**{"max_epochs": 2, **settings})
-        trainer.fit(module, batches(3), val)
+        trainer.fit(module, batches(3), val, ckpt_path=ckpt_path)
         return trainer
 
     return run
@@ -317,6 +317,61 @@ def test_without_strict_a_scheduler_waits_for_its_metric(fit, batches):
     with pytest.warns(RuntimeWarning, match="'score', which was not logged"):
         fit(module, batches(1), max_epochs=4, check_val_every_n_epoch=2)
     assert module.rates[::3] == [1.0, 1.0, 1.0, 0.5]
+
+
+# ------------------------------------------------------------ what moves with validations
+
+
+class Validating(Line):
+    def validation_step(self, batch, batch_idx):
+        self.log("loss", 1.0)
+
+
+def rate_of(trainer):
+    return trainer.optimizers[0].param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("frequency", [1, 2])
+def test_a_scheduler_moves_once_a_validation(quiet, batches, frequency, accumulate):
+    module = Validating(lambda m: halving(m, {"interval": "validation", "frequency": frequency}))
+    trainer = quiet(
+        max_epochs=3, val_check_interval=7, check_val_every_n_epoch=None, num_sanity_val_steps=2,
+        accumulate_grad_batches=accumulate,
+    )  # fmt: skip
+    trainer.fit(module, batches(10), batches(1))
+    assert trainer.progress.validations == 4  # after batches 7, 14, 21 and 28
+    assert rate_of(trainer) == 0.5 ** (4 // frequency)
+    assert trainer.progress.scheduler_steps == 4 // frequency
+    turns = [7, 14, 21, 28][frequency - 1 :: frequency]
+    assert module.rates == [0.5 ** sum(turn <= batch for turn in turns) for batch in range(30)]
+
+
+def test_a_plateau_that_goes_by_validations_sees_the_metric_of_each(fit, batches):
+    module = Plateau([3.0, 2.0, 2.0, 1.0, 5.0, 9.0], interval="validation")
+    fit(module, batches(1), val_check_interval=1)
+    assert module.rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
+    assert rate_of(module.trainer) == 0.125
+
+
+def test_what_a_validation_moves_has_moved_when_it_is_saved(fit, batches, tmp_path):
+    """So that a fit that goes on from there neither repeats the move nor misses it."""
+
+    class Saving(L.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / f"{trainer.progress.validations}")
+
+    def configure(module):
+        return halving(module, {"interval": "validation", "frequency": 2})
+
+    settings = {"val_check_interval": 1, "max_epochs": 3}
+    trainer = fit(Validating(configure), batches(1), callbacks=Saving(), **settings)
+    assert (trainer.progress.validations, rate_of(trainer)) == (9, 0.5**4)
+    for validations in range(1, 9):
+        again = Validating(configure)
+        trainer = fit(again, batches(1), ckpt_path=tmp_path / f"{validations}", **settings)
+        assert (trainer.progress.validations, rate_of(trainer)) == (9, 0.5**4)
+        assert again.rates[0] == 0.5 ** (validations // 2)
 
 
 # ------------------------------------------------------------ schedulers of one's own

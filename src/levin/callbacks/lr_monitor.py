@@ -25,7 +25,7 @@ class LearningRateMonitor(Callback):
 
     Args:
         logging_interval: "step": at each step that is logged; "epoch": at the start of each epoch; None: as
-            often as the scheduler changes it.
+            often as the scheduler changes it, which after a validation is at the next batch.
         log_momentum: Whether to log the momentum, or the first beta, as ``<name>-momentum``.
         log_weight_decay: Whether to log the weight decay as ``<name>-weight_decay``.
 
@@ -51,6 +51,7 @@ class LearningRateMonitor(Callback):
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay
         self.lrs: dict[str, list[float]] = {}
+        self._validations = -1  # when rates that change with them were logged
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with empty lists.
@@ -64,11 +65,15 @@ class LearningRateMonitor(Callback):
                 "Trainer(logger=True)."
             )
         self.lrs = {name: [] for name, *_ in _groups(trainer)}
+        self._validations = -1
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        """Log what changes by the step."""
+        """Log what changes by the step, and what a validation has changed."""
         if self.logging_interval != "epoch" and trainer.should_log:
             self._log(trainer, "step")
+        if self.logging_interval is None and self._validations != trainer.progress.validations:
+            self._validations = trainer.progress.validations
+            self._log(trainer, "validation")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what changes by the epoch."""
@@ -78,7 +83,7 @@ class LearningRateMonitor(Callback):
     def _log(self, trainer: Trainer, interval: str) -> None:
         values: dict[str, float] = {}
         for name, group, changes in _groups(trainer):
-            if self.logging_interval is not None or changes in (None, interval):
+            if self.logging_interval is not None or interval in changes:
                 values[name] = float(group["lr"])
                 self.lrs.setdefault(name, []).append(values[name])
                 values.update(self._other_values(name, group))
@@ -98,8 +103,8 @@ class LearningRateMonitor(Callback):
         return values
 
 
-def _groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], str | None]]:
-    """Each group of parameters: its name, the group, and what moves it: "step", "epoch" or None."""
+def _groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
+    """Each group of parameters: its name, the group, and when to log it: by "step", "epoch", "validation"."""
     taken: dict[str, int] = {}
     for optimizer, given, changes in _rates(trainer):
         name = given or f"lr-{type(optimizer).__name__}"
@@ -112,16 +117,16 @@ def _groups(trainer: Trainer) -> Iterator[tuple[str, dict[str, Any], str | None]
                 yield unique + suffix, group, changes
 
 
-def _rates(trainer: Trainer) -> Iterator[tuple[Optimizer, str | None, str | None]]:
-    """Each optimizer with its scheduler's name and interval: those that have one first."""
+def _rates(trainer: Trainer) -> Iterator[tuple[Optimizer, str | None, tuple[str, ...]]]:
+    """Each optimizer with its scheduler's name and when it changes: those that have one first."""
     scheduled = []
     for config in trainer.lr_scheduler_configs:
         optimizer = config.scheduler.optimizer
         scheduled.append(optimizer)
-        yield optimizer, config.name, config.interval
+        yield optimizer, config.name, (config.interval,)
     for optimizer in trainer.optimizers:
         if not any(optimizer is other for other in scheduled):
-            yield optimizer, None, None
+            yield optimizer, None, ("step", "epoch")
 
 
 def _suffixes(name: str, groups: list[dict[str, Any]]) -> list[str]:

@@ -124,7 +124,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             One of: an optimizer; a list or tuple of them (manual optimization); ``([optimizers],
             [schedulers])``; a dict with "optimizer" and, if wanted, "lr_scheduler" and "monitor"; a list of
             such dicts; None for no optimizer. A scheduler may be given as a dict with "scheduler" and
-            "interval" ("epoch" or "step"), "frequency", "monitor", "strict", "name".
+            "interval" ("epoch", "step" or "validation"), "frequency", "monitor", "strict", "name".
         """
         rank_zero_warn(f"`{type(self).__name__}.configure_optimizers` is not defined: nothing is trained.")
         return None

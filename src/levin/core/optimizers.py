@@ -148,7 +148,7 @@ def _with_monitor(scheduler: Any, monitor: str | None) -> Any:
 
 
 _SCHEDULER_KEYS = frozenset(field.name for field in fields(LRSchedulerConfig))
-_INTERVALS = ("epoch", "step")
+_INTERVALS = ("epoch", "step", "validation")
 
 
 def _parse_scheduler(scheduler: Any, monitor: str | None, module: LightningModule) -> LRSchedulerConfig:
@@ -244,13 +244,13 @@ class SchedulerSet:
         self._move = move
         self._metrics = metrics
 
-    def step(self, interval: str, number: int, *, plateau: bool) -> int:
+    def step(self, interval: str, number: int, *, plateau: bool | None = None) -> int:
         """Move those that are due.
 
         Args:
-            interval: "step" or "epoch".
-            number: The number of the batch in the epoch, or of the epoch; from 1.
-            plateau: Whether it is the turn of those that follow a metric, or of the others.
+            interval: "step", "epoch" or "validation".
+            number: The number of the batch in the epoch, of the epoch, or of the validation; from 1.
+            plateau: Whether it is the turn of those that follow a metric, or of the others; None: of all.
 
         Returns:
             How many moved.
@@ -259,7 +259,7 @@ class SchedulerSet:
             config
             for config in self.configs
             if config.interval == interval
-            and config.reduce_on_plateau == plateau
+            and plateau in (None, config.reduce_on_plateau)
             and number % config.frequency == 0
         ]
         return sum(self._step(config) for config in due)

@@ -168,10 +168,16 @@ class FitLoop:
             module = run.module
             run.hooks.bind("on_validation_model_zero_grad", module)()
         began = time.perf_counter()
-        self.validation.run(when_known=run.progress.validation_done)
+        self.validation.run(when_known=self._metrics_known)
         self.waiting.aside_s += time.perf_counter() - began
         run.state.stage = RunningStage.TRAINING
         run.progress.validated_at = time.monotonic()  # to write a checkpoint takes its time, too
+
+    def _metrics_known(self) -> None:
+        """A validation has its metrics: what goes by validations moves before it is saved."""
+        progress = self._run.progress
+        progress.validation_done()
+        progress.scheduler_steps += self._schedulers.step("validation", progress.validations)
 
     # ------------------------------------------------------------------ what an epoch needs
 

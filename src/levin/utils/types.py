@@ -61,8 +61,8 @@ class LRSchedulerConfig:
     Attributes:
         scheduler: The scheduler.
         name: The name it has in the logs.
-        interval: ``"epoch"`` or ``"step"``.
-        frequency: Step it at each so many epochs or batches.
+        interval: ``"epoch"``, ``"step"`` or ``"validation"``.
+        frequency: Step it at each so many epochs, batches or validations.
         reduce_on_plateau: Whether it is stepped with the value of a metric.
         monitor: The name of that metric.
         strict: Whether a missing metric is an error rather than a warning.

@@ -20,7 +20,7 @@ def rows(fit, tmp_path, stepping):
 
     logged: list = []
 
-    def run(configure, **arguments):
+    def run(configure, limit_val_batches=0, val_check_interval=1.0, **arguments):
         class Model(stepping):
             def __init__(self):
                 super().__init__()
@@ -30,7 +30,8 @@ def rows(fit, tmp_path, stepping):
                 return configure(self)
 
         monitor = LearningRateMonitor(**arguments)
-        settings = {"logger": Listening(tmp_path), "log_every_n_steps": 2, "limit_val_batches": 0}
+        settings = {"logger": Listening(tmp_path), "log_every_n_steps": 2, "limit_val_batches": limit_val_batches}
+        settings["val_check_interval"] = val_check_interval
         trainer = fit(monitor, Model(), max_epochs=2, enable_checkpointing=False, **settings)
         return logged, monitor, trainer
 
@@ -53,6 +54,14 @@ def test_a_rate_that_changes_by_the_step_is_logged_when_steps_are(rows):
     logged, _, _ = rows(lambda module: scheduled(module, "step", "mine"))
     assert [step for step, _ in logged] == [1, 3, 5, 7]
     assert [values["mine"] for _, values in logged] == pytest.approx([1e-1, 1e-3, 1e-5, 1e-7])
+
+
+def test_a_rate_that_changes_by_the_validation_is_logged_when_it_is_first_used(rows):
+    logged, _, _ = rows(
+        lambda module: scheduled(module, "validation", "mine"), limit_val_batches=1, val_check_interval=3
+    )
+    assert [step for step, values in logged if "mine" in values] == [0, 3, 7]
+    assert [values["mine"] for _, values in logged if "mine" in values] == pytest.approx([1, 0.1, 0.01])
 
 
 @pytest.mark.parametrize(
