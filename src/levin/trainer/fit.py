@@ -27,6 +27,7 @@ from levin.trainer.dataloaders import (
     without_shuffling,
 )
 from levin.trainer.gradients import Watch
+from levin.trainer.schedules import tell_plans
 from levin.trainer.states import RunningStage
 from levin.trainer.step import step_for
 from levin.trainer.when import batches_between_validations, counting_samples, validation_rule
@@ -88,6 +89,7 @@ class FitLoop:
         self.set_up()
         if self.is_done():
             return
+        tell_plans(run, self._schedulers.configs, self.max_batches, validates=self.validation.is_enabled)
         for hook in run.hooks.on_train_start:
             hook()
         while not self.is_done():

@@ -30,8 +30,8 @@ def rows(fit, tmp_path, stepping):
                 return configure(self)
 
         monitor = LearningRateMonitor(**arguments)
-        settings = {"logger": Listening(tmp_path), "log_every_n_steps": 2, "limit_val_batches": limit_val_batches}
-        settings["val_check_interval"] = val_check_interval
+        settings = {"logger": Listening(tmp_path), "log_every_n_steps": 2}
+        settings |= {"limit_val_batches": limit_val_batches, "val_check_interval": val_check_interval}
         trainer = fit(monitor, Model(), max_epochs=2, enable_checkpointing=False, **settings)
         return logged, monitor, trainer
 
