@@ -167,7 +167,9 @@ def test_data_without_a_step_is_told(short, batches):
 
 def test_a_hook_that_was_removed_is_an_error(short):
     model = boring(validation_epoch_end=lambda self, outputs: None)
-    with pytest.raises(NotImplementedError, match=r"Boring.validation_epoch_end.*`on_validation_epoch_end`"):
+    with pytest.raises(
+        NotImplementedError, match=r"Boring.validation_epoch_end.*`on_validation_epoch_end\(self\)`"
+    ):
         short().fit(model)
 
 

@@ -23,14 +23,17 @@ from levin.callbacks import (
     ModelSummary,
     TQDMProgressBar,
 )
+from levin.core.hooks import IDLE_HOOKS
 from levin.data import CombinedLoader
 from levin.loggers import CSVLogger
 from levin.resolve import _REMOVED_STRATEGIES
 from levin.testing import BoringModel
 from levin.trainer.former import ARGUMENTS, VALUES
+from levin.trainer.former_hooks import ATTRIBUTES, PARAMETERS
+from levin.trainer.former_hooks import KEYWORDS as METHOD_KEYWORDS
 from levin.trainer.former_names import COMPUTED, GONE, KEYWORDS, RENAMED
 from levin.utils import former
-from levin.utils.errors import LevinDeprecationWarning
+from levin.utils.errors import LevinDeprecationWarning, MisconfigurationException
 
 # ---------------------------------------------------------------------- modules and names in them
 
@@ -627,3 +630,402 @@ def test_a_datamodule_is_made_of_a_command_line_as_it_was(monkeypatch):
     assert Rows.from_argparse_args(parser, batch_size=8).given == ("there", 8, True)
     assert Rows.parse_argparser(parser).batch_size == 2
     assert Rows.default_attributes() == {"folder": inspect.Parameter.empty, "batch_size": 2, "shuffle": False}
+
+
+# ---------------------------------------------------------------------- hooks of modules and callbacks
+
+
+def fit(model, *callbacks, datamodule=None, **arguments):
+    """Fit for one epoch of two batches, validated on two."""
+    limits = {"limit_train_batches": 2, "limit_val_batches": 2, "limit_test_batches": 2, "max_epochs": 1}
+    quiet = {"logger": False, "enable_model_summary": False, "enable_progress_bar": False}
+    checkpoints = {"enable_checkpointing": False, "num_sanity_val_steps": 0}
+    trainer = L.Trainer(
+        **{**CPU, **limits, **quiet, **checkpoints, "callbacks": list(callbacks), **arguments}
+    )
+    trainer.fit(model, datamodule=datamodule)
+    return trainer
+
+
+def boring(base=BoringModel, **methods):
+    return type("Old", (base,), methods)()
+
+
+@pytest.mark.parametrize("hook", ["training_epoch_end", "validation_epoch_end", "test_epoch_end"])
+def test_a_hook_with_outputs_says_how_to_collect_them_and_how_to_run_it_as_it_is(hook):
+    with pytest.raises(NotImplementedError) as raised:
+        fit(boring(**{hook: lambda self, outputs: None}))
+    text, stage = str(raised.value), hook.partition("_")[0]
+    assert text.startswith(f"`Old.{hook}` is never called: the hook was removed. Use `on_")
+    assert "`self.outputs.append(...)` in `" + stage + "_step`" in text
+    assert "levin.compat.EpochEndMixin" in text
+
+
+@pytest.mark.parametrize("name", IDLE_HOOKS)
+def test_a_method_that_a_run_can_do_without_is_told(name):
+    owner = L.LightningDataModule if name.startswith(("on_save", "on_load")) else BoringModel
+    old = type("Old", (owner,), {name: lambda self, *_: None})()
+    module, data = (old, None) if owner is BoringModel else (BoringModel(), old)
+    if data is not None:
+        data.train_dataloader, data.val_dataloader = module.train_dataloader, module.val_dataloader
+    with pytest.warns(UserWarning, match=f"`Old.{name}` is never called: it was removed") as warned:
+        fit(module, datamodule=data)
+    assert IDLE_HOOKS[name] in str(warned[0].message)
+
+
+def test_configure_sharded_model_is_still_called():
+    model = boring(configure_sharded_model=lambda self: setattr(self, "was_called", True))
+    with pytest.warns(
+        LevinDeprecationWarning, match=r"`Old.configure_sharded_model` is now `configure_model`"
+    ):
+        fit(model)
+    assert model.was_called
+    both = boring(configure_sharded_model=lambda self: None, configure_model=lambda self: None)
+    with pytest.raises(RuntimeError, match=r"`Old.configure_sharded_model` is now `configure_model`"):
+        fit(both)
+
+
+def hook_with(name, *arguments):
+    """A function with these arguments after self."""
+    return eval(f"lambda self, {', '.join(arguments)}: None", {"__name__": name})
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "arguments", "extra", "advice"),
+    [
+        (BoringModel, "on_train_epoch_end", ["outputs"], "outputs", "self.outputs.append"),
+        (BoringModel, "on_predict_epoch_end", ["results"], "results", "trainer.predict"),
+        (BoringModel, "on_before_optimizer_step", ["optimizer", "optimizer_idx"], "optimizer_idx", "several"),
+        (
+            BoringModel,
+            "optimizer_step",
+            [
+                "epoch",
+                "batch_idx",
+                "optimizer",
+                "optimizer_closure",
+                "on_tpu",
+                "using_native_amp",
+                "using_lbfgs",
+            ],
+            "on_tpu",
+            "Leave it out",
+        ),
+        (
+            L.Callback,
+            "on_train_batch_end",
+            ["trainer", "pl_module", "outputs", "batch", "batch_idx", "dataloader_idx"],
+            "dataloader_idx",
+            "leave it out",
+        ),
+        (L.Callback, "on_train_epoch_end", ["trainer", "pl_module", "outputs"], "outputs", "outputs.append"),
+        (
+            L.Callback,
+            "on_train_batch_start",
+            ["t", "m", "batch", "batch_idx", "unused"],
+            "unused",
+            "Leave it",
+        ),
+    ],
+)
+def test_a_hook_that_requires_what_it_does_not_get_is_told_at_the_start(base, name, arguments, extra, advice):
+    old = boring(base, **{name: hook_with(name, *arguments)})
+    parts = [old] if base is BoringModel else [BoringModel(), old]
+    with pytest.raises(
+        TypeError, match=f"`Old.{name}` requires `{extra}`, which it does not get: `{name}.self"
+    ):
+        fit(*parts)
+    assert advice in PARAMETERS[extra]
+
+
+@pytest.mark.parametrize("name", ["setup", "on_load_checkpoint", "on_validation_batch_end"])
+def test_a_hook_that_takes_less_than_it_gets_is_told_at_the_start(name):
+    with pytest.raises(
+        TypeError, match=rf"`Old.{name}` takes too few arguments. Define it as `{name}\(self, "
+    ):
+        fit(BoringModel(), boring(L.Callback, **{name: hook_with(name, "state")}))
+
+
+def test_hooks_may_take_more_by_default_and_anything_at_all():
+    class Wide(L.Callback):
+        seen = ()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, unused=0):
+            self.seen += ("end",)
+
+        def on_train_batch_start(self, *args, **kwargs):
+            self.seen += ("start",)
+
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx): ...
+
+        def on_fit_start(self, trainer, *_):
+            self.seen += ("fit",)
+
+    wide = Wide()
+    fit(BoringModel(), wide)
+    assert wide.seen == ("fit", "start", "end", "start", "end")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["training_step", "backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping",
+     "lr_scheduler_step"],
+)  # fmt: skip
+def test_optimizer_idx_is_refused_everywhere(name):
+    with pytest.raises(RuntimeError, match=rf"`Old.{name}` takes `optimizer_idx`.*self.optimizers\(\)"):
+        fit(boring(**{name: lambda self, batch, optimizer_idx: None}))
+
+
+def test_truncated_backpropagation_is_gone():
+    model = boring()
+    model.truncated_bptt_steps = 2
+    with pytest.raises(
+        MisconfigurationException, match=r"`Old.truncated_bptt_steps` is gone.*manual optimization"
+    ):
+        fit(model)
+    with pytest.raises(TypeError, match=r"`Old.training_step` requires `hiddens`.*manual optimization"):
+        fit(boring(training_step=lambda self, batch, batch_idx, hiddens: None))
+
+
+def test_a_state_that_on_save_checkpoint_returns_is_dropped_with_a_warning(tmp_path):
+    class Saving(L.Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            return {"count": 3}
+
+    trainer = fit(BoringModel(), Saving())
+    with pytest.warns(
+        UserWarning, match=r"What `Saving.on_save_checkpoint` returned is dropped.*`state_dict"
+    ):
+        trainer.save_checkpoint(tmp_path / "x.ckpt")
+
+
+# ---------------------------------------------------------------------- what modules called
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_an_attribute_that_modules_had_says_what_to_use(name):
+    model = boring(on_train_start=lambda self: getattr(self, name))
+    with pytest.raises(AttributeError) as raised:
+        fit(model)
+    assert str(raised.value) == f"'Old' object has no attribute '{name}'. {ATTRIBUTES[name]}"
+
+
+@pytest.mark.parametrize(("method", "keyword"), METHOD_KEYWORDS)
+def test_a_keyword_that_methods_of_modules_took_says_what_to_do(method, keyword):
+    given = ("loss", 1.0) if method == "log" else (None,)
+
+    def on_train_start(self):
+        getattr(self, method)(*given, **{keyword: None})
+
+    with pytest.raises(
+        TypeError, match=rf"{method}\(\) got an unexpected keyword argument '{keyword}'"
+    ) as raised:
+        fit(boring(on_train_start=on_train_start))
+    assert str(raised.value).endswith(METHOD_KEYWORDS[method, keyword])
+
+
+def test_toggling_an_optimizer_by_its_number_says_what_to_do():
+    model = boring(on_train_start=lambda self: self.toggle_optimizer(self.optimizers(), 0))
+    with pytest.raises(TypeError, match=r"but 3 were given. Pass the optimizer alone"):
+        fit(model)
+
+
+def test_a_missing_dataloader_idx_says_what_to_do():
+    def on_validation_batch_end(self, outputs, batch, batch_idx, dataloader_idx): ...
+
+    with pytest.raises(TypeError, match=r"'dataloader_idx'. Give it a default: `dataloader_idx=0`"):
+        fit(boring(on_validation_batch_end=on_validation_batch_end))
+
+
+def test_errors_of_the_users_own_stay_as_they_are():
+    class Table:
+        pass
+
+    with pytest.raises(AttributeError, match=r"^'Table' object has no attribute 'precision'$"):
+        fit(boring(on_train_start=lambda self: Table().precision))
+    with pytest.raises(TypeError, match=r"got an unexpected keyword argument 'colour'$"):
+        fit(boring(on_train_start=lambda self: self.log("loss", 1.0, colour=None)))
+
+
+@pytest.mark.parametrize(
+    ("key", "call"), [("log", "self.log_dict(values)"), ("progress_bar", "prog_bar=True")]
+)
+def test_values_in_what_training_step_returned_are_told_to_be_logged_by_hand(key, call):
+    def training_step(self, batch, batch_idx):
+        return {"loss": self.step(batch), key: {"acc": 1.0}}
+
+    with pytest.warns(UserWarning, match=f"`training_step` returned a dict with '{key}'") as warned:
+        fit(boring(training_step=training_step))
+    assert call in str(warned[0].message)
+
+
+def test_values_of_the_users_own_may_be_called_log():
+    fit(boring(training_step=lambda self, batch: {"loss": self.step(batch), "log": "a text"}))
+
+
+def test_hyperparameters_may_be_assigned():
+    class Old(BoringModel):
+        def __init__(self, hparams):
+            super().__init__()
+            self.hparams = hparams
+
+    assert Old({"lr": 0.1}).hparams.lr == 0.1
+    assert Old(argparse.Namespace(lr=0.1)).hparams.lr == 0.1
+
+
+# ---------------------------------------------------------------------- EpochEndMixin
+
+
+class Old(L.compat.EpochEndMixin, BoringModel):
+    """A module of 2020."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes = []
+
+    def training_step(self, batch, batch_idx):
+        return {"loss": self.step(batch), "size": len(batch)}
+
+    def training_step_end(self, output):
+        self.notes.append("training_step_end")
+        return {**output, "more": output["loss"] * 2}
+
+    def training_epoch_end(self, outputs):
+        self.notes.append(outputs)
+        self.log("train_mean", torch.stack([out["loss"] for out in outputs]).mean())
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        return {"val_loss": batch.mean(), "loader": dataloader_idx}
+
+    def validation_epoch_end(self, outputs):
+        self.notes.append(outputs)
+
+    def test_step(self, batch, batch_idx):
+        return batch.mean()
+
+    def test_step_end(self, output):
+        return output + 1
+
+    def test_epoch_end(self, outputs):
+        return {"test_loss": torch.stack(outputs).mean(), "log": {"test_log": 3.0}, "others": outputs}
+
+    def on_train_epoch_end(self):
+        self.notes.append("on_train_epoch_end")
+
+
+def test_the_mixin_gives_training_epoch_end_what_the_steps_returned():
+    model = Old()
+    trainer = fit(model, limit_val_batches=0)
+    first, second, outputs, after = model.notes
+    assert (first, second, after) == ("training_step_end", "training_step_end", "on_train_epoch_end")
+    assert [sorted(out) for out in outputs] == [["loss", "more", "size"]] * 2
+    assert not any(out["loss"].requires_grad or out["more"].requires_grad for out in outputs)
+    assert trainer.callback_metrics["train_mean"] == torch.stack([out["loss"] for out in outputs]).mean()
+
+
+def test_the_mixin_trains_as_a_module_without_it(tmp_path):
+    weights = []
+    for base in (Old, BoringModel):
+        L.seed_everything(1)
+        model = base()
+        fit(model, limit_val_batches=0)
+        weights.append(model.layer.weight)
+    assert torch.equal(*weights)
+
+
+@pytest.mark.filterwarnings("ignore:A val dataloader has no batches")
+def test_outputs_of_several_loaders_are_a_list_for_each():
+    model = Old()
+    loaders = [DataLoader(torch.randn(n, 32)) for n in (2, 0, 1)]
+    L.Trainer(**CPU, logger=False, enable_progress_bar=False).validate(model, loaders, verbose=False)
+    (outputs,) = model.notes
+    assert [[out["loader"] for out in loader] for loader in outputs] == [[0, 0], [], [2]]
+
+
+def test_outputs_of_one_loader_are_one_list_and_the_sanity_check_has_its_own():
+    model = Old()
+    fit(model, num_sanity_val_steps=1)
+    sizes = [len(note) for note in model.notes if isinstance(note, list)]
+    assert sizes == [1, 2, 2]  # sanity check, validation, training
+
+
+def test_what_test_epoch_end_returned_is_logged_as_it_was():
+    trainer = L.Trainer(**CPU, logger=False, enable_progress_bar=False)
+    (results,) = trainer.test(Old(), DataLoader(torch.zeros(2, 32)), verbose=False)
+    assert results == {"test_log": 3.0}  # what the loggers get
+    assert trainer.callback_metrics["test_loss"] == 1.0  # what the callbacks see; `test_step_end` added 1
+
+
+def test_values_that_a_step_returned_are_logged_as_they_were():
+    class Returning(L.compat.EpochEndMixin, BoringModel):
+        def training_step(self, batch, batch_idx):
+            values = {
+                "loss": self.step(batch),
+                "log": {"acc": 0.5, "both": 1.0},
+                "progress_bar": {"both": 1.0},
+            }
+            return values
+
+    trainer = fit(Returning())
+    assert {"acc", "both"} <= set(trainer.callback_metrics)
+    assert trainer.progress_bar_metrics["both"] == 1.0
+    assert "acc" not in trainer.progress_bar_metrics
+
+
+def test_outputs_are_let_go_of():
+    trainer = fit(Old())
+    (collector,) = [callback for callback in trainer.callbacks if callback.order == -100]
+    assert collector._outputs == {}
+    model = boring(Old, validation_step=lambda self, batch, batch_idx: 1 / (1 - batch_idx))
+    trainer = L.Trainer(**CPU, logger=False, enable_progress_bar=False, enable_model_summary=False)
+    with pytest.raises(ZeroDivisionError):
+        trainer.validate(model)
+    (collector,) = [callback for callback in trainer.callbacks if callback.order == -100]
+    assert collector._outputs == {}
+
+
+def test_a_step_of_a_parent_ends_once():
+    class Parent(L.compat.EpochEndMixin, BoringModel):
+        ends = 0
+
+        def training_step(self, batch, batch_idx):
+            return self.step(batch)
+
+        def training_step_end(self, output):
+            self.ends += 1
+
+    class Child(Parent):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx)
+
+    class Grown(L.compat.EpochEndMixin, boring(training_step=Parent.__mro__[2].training_step).__class__):
+        ends = 0
+        training_step_end = Parent.training_step_end
+
+    for kind in (Parent, Child, Grown):
+        model = kind()
+        fit(model)
+        assert model.ends == 2
+
+
+def test_callbacks_of_the_modules_own_come_with_the_one_that_collects():
+    class Stopping(Old):
+        def configure_callbacks(self):
+            return EarlyStopping("train_mean", check_on_train_epoch_end=True)
+
+    class Asking(Stopping):
+        def configure_callbacks(self):
+            return [super().configure_callbacks()[0], L.Callback()]
+
+    for kind in (Stopping, Asking):
+        model = kind()
+        trainer = fit(model)
+        assert sum(callback.order == -100 for callback in trainer.callbacks) == 1
+        assert trainer.early_stopping_callback is not None
+        assert sum(isinstance(note, list) for note in model.notes) == 2
+
+
+def test_a_module_without_the_mixin_has_no_part_of_it():
+    trainer = fit(BoringModel())
+    assert trainer.callbacks == []
+    assert not hasattr(BoringModel, "adapted_hooks")

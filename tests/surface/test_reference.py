@@ -18,6 +18,7 @@ PACKAGES = [
     ".callbacks",
     ".callbacks.progress",
     ".checkpoint",
+    ".compat",
     ".core",
     ".data",
     ".loggers",

@@ -336,22 +336,59 @@ LOG_RULES: dict[str, LogRule | None] = {
 }
 """What `self.log` may do, for each place that a user's code can run at."""
 
-REMOVED_HOOKS = {
-    "training_epoch_end": "on_train_epoch_end",
-    "validation_epoch_end": "on_validation_epoch_end",
-    "test_epoch_end": "on_test_epoch_end",
-    "training_step_end": "on_train_batch_end",
-    "validation_step_end": "on_validation_batch_end",
-    "test_step_end": "on_test_batch_end",
-    "on_epoch_start": "on_train_epoch_start",
-    "on_epoch_end": "on_train_epoch_end",
-    "on_batch_start": "on_train_batch_start",
-    "on_batch_end": "on_train_batch_end",
-    "on_pretrain_routine_start": "on_fit_start",
-    "on_pretrain_routine_end": "on_fit_start",
-    "on_hpc_save": "on_save_checkpoint",
-    "on_hpc_load": "on_load_checkpoint",
-    "on_keyboard_interrupt": "on_exception",
-    "configure_sharded_model": "configure_model",
+
+_AS_IT_IS = (
+    "To run it as it is, inherit from `levin.compat.EpochEndMixin`, too: "
+    "`class Old(EpochEndMixin, LightningModule)`."
+)
+
+
+def _with_outputs(hook: str, step: str) -> str:
+    return (
+        f"Use `{hook}(self)`, and keep what you need yourself: `self.outputs.append(...)` in `{step}`, "
+        f"`self.outputs.clear()` at the end. {_AS_IT_IS}"
+    )
+
+
+def _after_step(hook: str, step: str) -> str:
+    return f"Use the end of `{step}`, or `{hook}`. {_AS_IT_IS}"
+
+
+REMOVED_HOOKS: dict[str, str] = {
+    "training_epoch_end": _with_outputs("on_train_epoch_end", "training_step"),
+    "validation_epoch_end": _with_outputs("on_validation_epoch_end", "validation_step"),
+    "test_epoch_end": _with_outputs("on_test_epoch_end", "test_step"),
+    "training_step_end": _after_step("on_train_batch_end", "training_step"),
+    "validation_step_end": _after_step("on_validation_batch_end", "validation_step"),
+    "test_step_end": _after_step("on_test_batch_end", "test_step"),
+    "on_epoch_start": "Use `on_train_epoch_start`.",
+    "on_epoch_end": "Use `on_train_epoch_end`.",
+    "on_batch_start": "Use `on_train_batch_start`.",
+    "on_batch_end": "Use `on_train_batch_end`.",
+    "on_pretrain_routine_start": "Use `on_fit_start`.",
+    "on_pretrain_routine_end": "Use `on_fit_start`.",
+    "on_train_dataloader": "Use `train_dataloader`.",
+    "on_val_dataloader": "Use `val_dataloader`.",
+    "on_test_dataloader": "Use `test_dataloader`.",
+    "on_predict_dataloader": "Use `predict_dataloader`.",
+    "on_hpc_save": "Use `on_save_checkpoint`.",
+    "on_hpc_load": "Use `on_load_checkpoint`.",
+    "on_keyboard_interrupt": "Use `on_exception`, which gets the KeyboardInterrupt.",
+    "on_init_start": "Use `setup`, or `__init__`.",
+    "on_init_end": "Use `setup`.",
+    "on_before_accelerator_backend_setup": "Use `setup`.",
+    "on_configure_sharded_model": "Use `setup`.",
+    "tbptt_split_batch": "Split the batch in `training_step`, with `self.automatic_optimization = False`.",
 }
-"""Hooks of former days -> what took their place."""
+"""Hooks of earlier versions that a run can't do without -> what took their place."""
+
+IDLE_HOOKS: dict[str, str] = {
+    "get_progress_bar_dict": "Override `get_metrics` of the progress bar.",
+    "on_post_move_to_device": "Weights that are tied in `__init__` stay tied.",
+    "on_save_checkpoint": "Use `state_dict`.",
+    "on_load_checkpoint": "Use `load_state_dict`.",
+}
+"""Methods of earlier versions that are never called, and that a run can do without -> what to do.
+
+The last two are meant for data modules; modules and callbacks have them.
+"""

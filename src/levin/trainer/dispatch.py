@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from levin.core.callback import Callback
 from levin.core.datamodule import LightningDataModule
-from levin.core.hooks import HOOKS, REMOVED_HOOKS
+from levin.core.hooks import HOOKS, IDLE_HOOKS, REMOVED_HOOKS
 from levin.core.module import LightningModule
+from levin.trainer.former_hooks import check_arguments, keeps_nothing
 from levin.utils.overrides import overrides
-from levin.utils.rank import rank_zero_warn
+from levin.utils.rank import rank_zero_deprecation, rank_zero_warn
 
 if TYPE_CHECKING:
     from levin.core.metrics import Metrics
@@ -115,6 +116,8 @@ class HookTable:
     ) -> Callable[..., None]:
         """A callback's hook as the loop calls it; what it returns is dropped."""
         metrics, fn = self._metrics, getattr(callback, name)
+        if name == "on_save_checkpoint":
+            fn = keeps_nothing(fn, type(callback).__name__)
         self._label(name, type(callback).__name__)
 
         def hook(*args: Any, **kwargs: Any) -> None:
@@ -164,14 +167,17 @@ _METHODS = (
 )  # fmt: skip
 """What users define that does not begin with ``on_``; methods of their own may be called nearly so."""
 
+_HOOK_NAMES = frozenset(spec.name for spec in HOOKS)
+
 
 def check_hook_names(
     module: LightningModule, datamodule: LightningDataModule | None, callbacks: Iterable[Callback]
 ) -> None:
-    """Report hooks that will never be called: former ones, and misspelt ones.
+    """Report hooks that will never be called, former ones and misspelt ones, or with other arguments.
 
     Raises:
-        NotImplementedError: If a module defines one that was removed: a run would silently leave it out.
+        NotImplementedError: If one was removed: a run would silently leave it out.
+        TypeError: If one could not be called.
     """
     owners: list[tuple[Any, type]] = [
         (module, LightningModule),
@@ -191,13 +197,22 @@ def _own_methods(cls: type, base: type) -> list[str]:
 
 
 def _check_hook_name(name: str, owner: Any, base: type) -> None:
+    where = f"`{type(owner).__name__}.{name}`"
+    if name in getattr(owner, "adapted_hooks", ()):  # somebody calls it
+        return
     if name in REMOVED_HOOKS:
-        raise NotImplementedError(
-            f"`{type(owner).__name__}.{name}` is never called: the hook was removed. Use "
-            f"`{REMOVED_HOOKS[name]}`"
-            + (", and keep outputs in an attribute of your own." if name.endswith("epoch_end") else ".")
-        )
+        raise NotImplementedError(f"{where} is never called: the hook was removed. {REMOVED_HOOKS[name]}")
     if hasattr(base, name):
+        if name in _HOOK_NAMES:
+            check_arguments(name, owner, base)
+        return
+    if name == "configure_sharded_model" and base is LightningModule:
+        if overrides(owner, "configure_model", base):
+            raise RuntimeError(f"{where} is now `configure_model`, which is defined, too. Leave it out.")
+        rank_zero_deprecation(f"{where} is now `configure_model`.")
+        return
+    if name in IDLE_HOOKS:
+        rank_zero_warn(f"{where} is never called: it was removed. {IDLE_HOOKS[name]}")
         return
     if name.startswith("on_"):
         near = difflib.get_close_matches(
@@ -209,7 +224,4 @@ def _check_hook_name(name: str, owner: Any, base: type) -> None:
         ]
         near = difflib.get_close_matches(name, missing, n=1, cutoff=0.9)
     if near:
-        rank_zero_warn(
-            f"`{type(owner).__name__}.{name}` is no hook of levin and is never called. Did you mean "
-            f"`{near[0]}`?"
-        )
+        rank_zero_warn(f"{where} is no hook of levin and is never called. Did you mean `{near[0]}`?")

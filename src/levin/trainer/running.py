@@ -16,6 +16,7 @@ from levin.core.optimizers import configure
 from levin.trainer import saving
 from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import check_hook_names
+from levin.trainer.former_hooks import explain
 from levin.trainer.parts import with_callbacks_of
 from levin.trainer.signals import heard
 from levin.trainer.states import RunningStage, TrainerFn, TrainerStatus
@@ -68,6 +69,7 @@ class RunningTrainer(TrainerView):
                 self._tear_down()
             state.status = TrainerStatus.FINISHED
         except BaseException as error:
+            explain(error, module)
             self._fail(error)
             shorten_traceback(error, keep=5)  # the frame of `fit` itself comes on top
             raise
@@ -142,9 +144,10 @@ class RunningTrainer(TrainerView):
         self.profiler.setup(stage=str(self.state.fn), local_rank=rank, log_dir=self.log_dir)
         self.metrics.start_run(module, compiled=run.compiler is not None)
         self._set_up_data(module)
-        if overrides(module, "configure_model", LightningModule):
-            with self.strategy.module_init_context():
-                self._call(module, "configure_model")
+        for name in ("configure_sharded_model", "configure_model"):
+            if overrides(module, name, LightningModule):
+                with self.strategy.module_init_context():
+                    self._call(module, name)
         checkpoint = self._read(path, weights_only) if path is not None else None
         self._ckpt_path = path
         if checkpoint is not None and not self.strategy.restore_after_setup:

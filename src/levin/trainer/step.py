@@ -11,6 +11,7 @@ from torch import Tensor
 
 from levin.core.module import LightningModule
 from levin.core.optimizers import SkipStep
+from levin.trainer.former_hooks import FORMER_KEYS, tell_of_former_keys
 from levin.trainer.gradients import Window, finisher
 from levin.utils.errors import MisconfigurationException
 from levin.utils.overrides import overrides
@@ -403,6 +404,8 @@ def _loss_of(output: Any) -> Tensor | None:
         )
         return None
     if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
+        if not FORMER_KEYS.isdisjoint(output):
+            tell_of_former_keys(output)
         loss: Tensor = output["loss"]
         return loss
     given = (

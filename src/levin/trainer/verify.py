@@ -9,6 +9,7 @@ from torch import nn
 
 from levin.core.datamodule import LightningDataModule
 from levin.core.module import LightningModule
+from levin.trainer.former_hooks import PARAMETERS, check_arguments, is_variable
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.overrides import overrides
@@ -77,9 +78,9 @@ def verify(run: Run, source: DataSource) -> None:
     elif fn is TrainerFn.PREDICTING:
         _verify_predict(run)
     else:
-        _require(
-            run.module, "validation_step" if fn is TrainerFn.VALIDATING else "test_step", f"trainer.{fn}"
-        )
+        step = "validation_step" if fn is TrainerFn.VALIDATING else "test_step"
+        _require(run.module, step, f"trainer.{fn}")
+        _verify_step(run.module, step)
 
 
 def _require(module: LightningModule, name: str, caller: str) -> None:
@@ -94,6 +95,7 @@ def _verify_fit(run: Run, source: DataSource) -> None:
     for name in ("training_step", "configure_optimizers"):
         _require(module, name, "trainer.fit")
     _verify_arguments(module)
+    _verify_step(module, "training_step")
     _tell_eval_mode(module)
     if not source.has("train"):
         source.load("train")  # raises with what is missing
@@ -124,6 +126,8 @@ def _tell_eval_mode(module: LightningModule) -> None:
 def _verify_validation(module: LightningModule, source: DataSource) -> None:
     """Tell a step without data, and data without a step: neither is an error."""
     has_step, has_data = overrides(module, "validation_step", LightningModule), source.has("val")
+    if has_step and has_data:
+        _verify_step(module, "validation_step")
     if has_data and not has_step:
         rank_zero_warn(
             f"There is validation data, and {type(module).__name__} has no `validation_step`: it is not "
@@ -137,14 +141,40 @@ def _verify_validation(module: LightningModule, source: DataSource) -> None:
         )
 
 
+_OF_OPTIMIZERS = ("optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping", "lr_scheduler_step")
+
+
 def _verify_arguments(module: LightningModule) -> None:
-    for name in ("training_step", "optimizer_step", "backward", "configure_gradient_clipping"):
+    """Refuse what a run would call in vain: arguments of earlier versions, a step without a batch."""
+    for name in ("training_step", "backward", *_OF_OPTIMIZERS):
         if "optimizer_idx" in inspect.signature(getattr(module, name)).parameters:
             raise RuntimeError(
-                f"`{type(module).__name__}.{name}` takes `optimizer_idx`, which is gone. For several "
-                "optimizers set `self.automatic_optimization = False` and use `self.optimizers()` in "
-                "`training_step`."
+                f"`{type(module).__name__}.{name}` takes `optimizer_idx`, which is gone. "
+                f"{PARAMETERS['optimizer_idx']}"
             )
+    for name in _OF_OPTIMIZERS:
+        check_arguments(name, module, LightningModule)
+    if getattr(module, "truncated_bptt_steps", None):
+        raise MisconfigurationException(
+            f"`{type(module).__name__}.truncated_bptt_steps` is gone. {PARAMETERS['hiddens']}"
+        )
+
+
+def _verify_step(module: LightningModule, name: str) -> None:
+    """Refuse a step that can't be called with a batch."""
+    where = f"`{type(module).__name__}.{name}`"
+    parameters = list(inspect.signature(getattr(module, name)).parameters.values())
+    if not parameters:
+        raise TypeError(f"{where} takes no batch. Define it as `def {name}(self, batch, batch_idx)`.")
+    most = 2 if name == "training_step" else 3
+    required = [each for each in parameters if each.default is each.empty and not is_variable(each)]
+    if len(required) > most:
+        extra = required[most].name
+        raise TypeError(
+            f"{where} requires `{extra}`, which it does not get. Define it as "
+            f"`def {name}(self, batch, batch_idx{', dataloader_idx=0' if most == 3 else ''})`. "
+            f"{PARAMETERS.get(extra, '')}".rstrip()
+        )
 
 
 def _verify_manual(run: Run) -> None:
@@ -178,3 +208,4 @@ def _verify_predict(run: Run) -> None:
             f"`trainer.predict` needs `predict_step` or `forward`, and {type(module).__name__} defines "
             "neither."
         )
+    _verify_step(module, "predict_step")
