@@ -410,7 +410,7 @@ REDUCTIONS = [
 
 
 @pytest.mark.parametrize("make", [float, torch.tensor], ids=["number", "tensor"])
-@pytest.mark.parametrize(("fx", "oracle"), REDUCTIONS, ids=str)
+@pytest.mark.parametrize(("fx", "oracle"), REDUCTIONS, ids=lambda fx: getattr(fx, "__name__", fx))
 def test_an_epochs_value_is_reduced_as_asked(fit, fx, oracle, make):
     def log(self, batch, batch_idx):
         self.log("x", make(VALUES[batch_idx]), on_epoch=True, reduce_fx=fx)

@@ -208,7 +208,9 @@ HARDWARE = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "text"), HARDWARE, ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"), HARDWARE, ids=lambda part: str(part).partition(" at 0x")[0]
+)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="these are the words to those without a GPU")
 def test_hardware_that_is_not_there_or_not_known_is_told(quiet, arguments, error, text):
     with pytest.raises(error, match=text):

@@ -106,7 +106,7 @@ def test_a_helper_gives_what_lightnings_gives(where, name, given):
     assert outcome(getattr(ours, name), *given) == outcome(getattr(theirs, name), *given)
 
 
-@pytest.mark.parametrize("given", APPLIED, ids=str)
+@pytest.mark.parametrize("given", APPLIED, ids=lambda given: str(given).partition(" at 0x")[0])
 def test_a_function_is_applied_to_the_same_parts(given):
     theirs = import_module("lightning_utilities.core.apply_func").apply_to_collection
     assert outcome(ours.apply_to_collection, *given) == outcome(theirs, *given)

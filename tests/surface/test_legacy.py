@@ -295,7 +295,7 @@ WORKING = [
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of what the arguments mean on this machine
-@pytest.mark.parametrize("row", WORKING, ids=lambda row: str(row[0]))
+@pytest.mark.parametrize("row", WORKING, ids=lambda row: re.sub(r" object at 0x\w+", "", str(row[0])))
 def test_former_arguments_work_and_one_warning_says_what_to_write(row, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     given, today, *told = row
