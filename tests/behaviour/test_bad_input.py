@@ -441,6 +441,17 @@ def test_weights_alone_can_be_tested_but_not_trained_on(short, saved):
         short(max_epochs=2).fit(BoringModel(), ckpt_path=saved / "weights.ckpt")
 
 
+def test_callbacks_are_not_asked_to_load_from_weights_alone_which_they_had_no_part_in(short, saved):
+    class Loading(L.Callback):
+        def on_load_checkpoint(self, trainer, pl_module, checkpoint):
+            loaded.append(sorted({"callbacks"} & set(checkpoint)))
+
+    loaded = []
+    for name in ("weights.ckpt", "full.ckpt"):
+        short(callbacks=Loading()).test(BoringModel(), ckpt_path=saved / name)
+    assert loaded == [["callbacks"]]
+
+
 def test_a_checkpoint_of_a_later_epoch_than_the_last_is_refused(short, saved):
     with pytest.raises(MisconfigurationException, match=r"saved in epoch 1, and `max_epochs=0`"):
         short(max_epochs=0).fit(BoringModel(), ckpt_path=saved / "full.ckpt")

@@ -43,6 +43,32 @@ def test_a_limit_is_for_each_loader(quiet, noting, batches, kind):
     assert len(noting.noted(short)) == 4
 
 
+@pytest.mark.parametrize(
+    "settings", [{"max_epochs": 0}, {"max_steps": 0}, {"limit_train_batches": 0}], ids=str
+)
+def test_validation_data_is_not_made_where_nothing_is_trained(quiet, noting, batches, settings):
+    made = []
+    noting.val_dataloader = lambda: made.append("val") or batches(1)
+    quiet(**{"max_epochs": 1, **settings}).fit(noting, batches(1))
+    assert made == []
+
+
+def test_data_whose_length_configure_optimizers_asks_for_is_opened_there(quiet, noting, batches):
+    class Loader(DataLoader):
+        def __iter__(self):
+            noting.note("opened")
+            return super().__iter__()
+
+    def configure_optimizers():
+        assert noting.trainer.estimated_stepping_batches == 4
+        noting.note("configured")
+        return torch.optim.SGD(noting.parameters(), lr=1.0)
+
+    noting.configure_optimizers = configure_optimizers
+    quiet(max_epochs=2).fit(noting, Loader(torch.zeros(2)), batches(1))
+    assert [note for note in noting.notes if "ed" in note] == ["opened ", "configured ", "opened "]
+
+
 def test_limits_of_one_kind_do_not_touch_another(quiet, noting, batches):
     trainer = quiet(max_epochs=1, limit_train_batches=1, limit_val_batches=2, limit_test_batches=3)
     trainer.fit(noting, batches(10), batches(10))

@@ -174,6 +174,16 @@ def test_an_evaluation_leaves_the_fits_numbers_alone(quiet, noting, batches):
     assert (trainer.current_epoch, trainer.global_step) == (1, 3)
 
 
+def test_an_evaluation_leaves_the_counters_that_are_saved_alone(quiet, noting, batches, tmp_path):
+    trainer = quiet(max_epochs=1)
+    trainer.fit(noting, batches(3), batches(2))
+    trainer.save_checkpoint(tmp_path / "before.ckpt")
+    trainer.test(noting, batches(5))
+    trainer.save_checkpoint(tmp_path / "after.ckpt")
+    before, after = (torch.load(tmp_path / f"{name}.ckpt")["loops"] for name in ("before", "after"))
+    assert before == after
+
+
 def test_the_loaders_are_there_as_they_were_given(quiet, noting, batches):
     train, val = {"a": batches(1), "b": [batches(2)]}, [batches(1), batches(2)]
     trainer = quiet(max_epochs=1)

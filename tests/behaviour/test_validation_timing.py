@@ -66,10 +66,16 @@ def test_the_validation_of_the_last_batch_comes_before_the_end_of_the_epoch(fit,
 
 
 @pytest.mark.parametrize(
-    ("interval", "expected"), [(None, ["0.4", "1.4"]), (2, ["0.1", "0.3", "1.1", "1.3"])]
+    ("interval", "every", "expected"),
+    [
+        (None, 1, ["0.4", "1.4"]),
+        (None, None, ["0.4", "1.4"]),
+        (2, 1, ["0.1", "0.3", "1.1", "1.3"]),
+        (2, None, ["0.1", "0.3", "1.0", "1.2", "1.4"]),
+    ],
 )
-def test_a_stream_is_validated_at_its_end_or_by_count(fit, noting, stream, interval, expected):
-    fit(train=stream(5), val_check_interval=interval)
+def test_a_stream_is_validated_at_its_end_or_by_count(fit, noting, stream, interval, every, expected):
+    fit(train=stream(5), val_check_interval=interval, check_val_every_n_epoch=every)
     assert validated_after(noting.notes) == expected
 
 
@@ -82,6 +88,12 @@ def test_an_interval_of_time_is_counted_from_the_last_validation(fit, noting, cl
     noting.on_train_batch_end = on_train_batch_end
     fit(val_check_interval=interval, check_val_every_n_epoch=every)
     assert validated_after(noting.notes) == ["0.2", "1.0", "1.3"]
+
+
+def test_batches_that_are_counted_over_epochs_are_counted_where_an_epoch_was_cut_off(fit, noting):
+    noting.on_train_batch_start = lambda batch, batch_idx: -1 if noting.current_epoch == 0 else None
+    fit(check_val_every_n_epoch=None)
+    assert validated_after(noting.notes) == ["1.3"]
 
 
 def test_a_time_interval_passes_over_epochs_without_validation(fit, noting, clock):
@@ -98,6 +110,12 @@ def test_an_interval_longer_than_the_epoch_is_told(fit):
         ValueError, match=r"val_check_interval=6.*5 training batches.*check_val_every_n_epoch"
     ):
         fit(val_check_interval=6)
+
+
+def test_an_interval_does_not_matter_where_there_is_nothing_to_train_on(fit, noting, batches):
+    with pytest.warns(UserWarning, match="no batches"):
+        fit(train=batches(0), val_check_interval=2)
+    assert noting.noted("train") == []
 
 
 def test_an_interval_longer_than_the_epoch_does_not_matter_without_validation(fit, noting):

@@ -121,7 +121,8 @@ class ModelCheckpoint(Checkpoint):
         verbose: Whether to log a line for each decision.
         save_last: True or "link": keep ``last.ckpt`` pointing at the newest file. It is a relative symbolic
             link (a copy where there are none), or the file itself with ``save_top_k=0``. It is written at
-            the end of training at the latest.
+            the end of training at the latest. With True and saves by steps or time it is never older than
+            the last of these: where that was not among the best, it is a file of its own.
         save_top_k: How many of the best stay: -1 all, 0 none. Without a ``monitor`` only -1, 0 and 1 make
             sense.
         save_on_exception: Whether an exception that ends training, Ctrl-C too, leaves one more checkpoint.
@@ -250,12 +251,13 @@ class ModelCheckpoint(Checkpoint):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to wait; what a run was resumed from need not be saved again."""
+        """Begin to wait; what a run was resumed from or a former fit saved need not be saved again."""
         if trainer.is_global_zero and self.save_top_k != 0 and not trainer.fast_dev_run:
             self._warn_about_files(trainer)
-        self._saved_at_step = trainer.global_step
+        if trainer.ckpt_path or not trainer.global_step:
+            self._saved_at_step, self._has_saved_last = trainer.global_step, False
         self._saved_at_time = time.monotonic()
-        self._has_saved_last = self._is_waiting = self._has_validated = False
+        self._is_waiting = self._has_validated = False
         self._validated_score = None
 
     def on_train_batch_end(
@@ -278,7 +280,7 @@ class ModelCheckpoint(Checkpoint):
             return
         self._note_score(trainer)
         is_due = self._is_epoch_due(trainer) and not self._saves_on_train_epoch_end(trainer)
-        if not self._is_idle(trainer) and (self._is_waiting or is_due):
+        if self._is_waiting or (is_due and not self._is_idle(trainer)):
             self._save(trainer, waited=not is_due)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -291,9 +293,7 @@ class ModelCheckpoint(Checkpoint):
         """Write ``last.ckpt`` itself if there is nothing that it could point at, or a save still waits."""
         is_behind = self._is_waiting or not self._has_saved_last
         if self.save_last and is_behind and not self._is_idle(trainer):
-            before = self._record()
-            last = self._name_last(trainer, self._candidates(trainer))
-            self._write(trainer, "", last, before)
+            self._save_last(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave one more checkpoint, which counts among no best ones; the last where one was asked for."""
@@ -354,6 +354,8 @@ class ModelCheckpoint(Checkpoint):
         self._is_waiting = trainer.strategy.broadcast(self._has_to_wait(trainer))
         if not self._is_waiting:
             self._save(trainer)
+        elif self._last_follows_steps and not trainer.strategy.broadcast(trainer.validation_due):
+            self._save_last(trainer)
 
     def _has_to_wait(self, trainer: Trainer) -> bool:
         """Whether the score of these weights is yet to be computed, by a validation at this step or later."""
@@ -375,10 +377,20 @@ class ModelCheckpoint(Checkpoint):
         if self.save_top_k != 0:
             keep = self._keep_newest if self.monitor is None else self._keep_best
             path = keep(trainer, metrics)
-        is_new = bool(path) or self.save_top_k == 0
+        is_new = bool(path) or self.save_top_k == 0 or self._last_follows_steps
         last = self._name_last(trainer, metrics) if self.save_last and is_new else ""
         if path or last:
             self._write(trainer, path, last, before)
+
+    @property
+    def _last_follows_steps(self) -> bool:
+        """Whether ``last.ckpt`` is written anew when a save is due, though no other file is kept."""
+        return self.save_last is True and not self._every_n_epochs
+
+    def _save_last(self, trainer: Trainer) -> None:
+        before = self._record()
+        last = self._name_last(trainer, self._candidates(trainer))
+        self._write(trainer, "", last, before)
 
     def _keep_newest(self, trainer: Trainer, metrics: dict[str, Any]) -> str:
         self.best_model_path = self._free_path(trainer, metrics, replaces=self.best_model_path)

@@ -187,6 +187,8 @@ def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
             f"{name} can't be a scheduler: it lacks `state_dict` or `load_state_dict`, so that no "
             "checkpoint could hold it."
         )
+    if not module.automatic_optimization:  # where the settings do nothing
+        return
     if config.interval not in _INTERVALS:
         raise MisconfigurationException(
             f"The lr_scheduler's interval is {config.interval!r}. It is one of {list(_INTERVALS)}."
@@ -195,8 +197,6 @@ def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
         raise MisconfigurationException(
             f"The lr_scheduler's frequency is {config.frequency}. It is at least 1."
         )
-    if not module.automatic_optimization:
-        return
     if config.reduce_on_plateau and config.monitor is None:
         raise MisconfigurationException(
             f"{name} follows a metric, and none is named. Return "

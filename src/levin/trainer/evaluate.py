@@ -208,6 +208,7 @@ class EvaluationLoop:
     ) -> None:
         run, metrics = self._run, self._run.metrics
         step, on_start, on_end = calls
+        is_fit = run.state.fn is TrainerFn.FITTING
         writes = bool(run.loggers) and run.state.stage is not RunningStage.SANITY_CHECKING
         for batch_idx, batch in enumerate(batches):
             metrics.batch = batch
@@ -217,7 +218,8 @@ class EvaluationLoop:
             output = step(batch, batch_idx, *extra)
             metrics.scope = ""
             self.evaluated += 1
-            run.progress.evaluated_batches = self.evaluated
+            if is_fit:
+                run.progress.evaluated_batches = self.evaluated
             for hook in on_end:
                 hook(output, batch, batch_idx, *extra)
             if writes:

@@ -89,6 +89,8 @@ class FitLoop:
         self.set_up()
         if self.is_done():
             return
+        if self._must_load_validation():
+            self.validation.set_up_data()
         tell_plans(run, self._schedulers.configs, self.max_batches, validates=self.validation.is_enabled)
         for hook in run.hooks.on_train_start:
             hook()
@@ -230,11 +232,7 @@ class FitLoop:
             )
             self.max_epochs = 1000
         self._load()
-        if self.max_batches:
-            set_epoch(self.loaders, run.progress.epoch)  # before workers read ahead
-            self._open(run.progress.unfinished)
-        if self._must_load_validation():
-            self.validation.set_up_data()
+        self._open_first()
         run.watch = None if run.updates.on_nonfinite == "ignore" else Watch(run)
         module = run.module
         configs = run.lr_scheduler_configs if module.automatic_optimization else []
@@ -262,6 +260,13 @@ class FitLoop:
         """Get the training data, if nobody did yet."""
         if self.loaders is None:
             self._load()
+            self._open_first()
+
+    def _open_first(self) -> None:
+        """Open the training data, if nobody did yet."""
+        if self._loader is not None and self._batches is None:
+            set_epoch(self.loaders, self._run.progress.epoch)  # before workers read ahead
+            self._open(self._run.progress.unfinished)
 
     def _load(self) -> None:
         run = self._run

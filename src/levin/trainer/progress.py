@@ -104,9 +104,8 @@ class Progress:
         """
         steps, steps_now = self.step, self.step - self.steps_before
         moves, moves_now = self.scheduler_steps, self.scheduler_steps - self.moves_before
-        stepped = _progress(
-            _counts(ready=steps, completed=steps), _counts(ready=steps_now, completed=steps_now)
-        )
+        all_steps = _counts(ready=steps, completed=steps)
+        stepped = _progress(all_steps, _counts(ready=steps_now, completed=steps_now))
         unused = _progress(_counts(ready=0, completed=0), _counts(ready=0, completed=0))
         cleared, cleared_now = (steps, steps_now) if automatic else (0, 0)
         return {
@@ -131,7 +130,10 @@ class Progress:
                 }
             },
             "epoch_loop.manual_optimization.state_dict": {},
-            "epoch_loop.manual_optimization.optim_step_progress": unused if automatic else stepped,
+            # the field's form counts these over all epochs, in both places
+            "epoch_loop.manual_optimization.optim_step_progress": (
+                unused if automatic else _progress(all_steps, all_steps)
+            ),
             "epoch_loop.val_loop.state_dict": {},
             "epoch_loop.val_loop.batch_progress": {
                 "total": self._stages(self.evaluated_batches, self.evaluated_batches),

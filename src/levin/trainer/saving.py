@@ -140,9 +140,11 @@ def restore_model(run: Run, checkpoint: dict[str, Any], callbacks: Sequence[Call
 
 
 def _restore_callbacks(run: Run, checkpoint: dict[str, Any], callbacks: Sequence[Callback]) -> None:
+    if "callbacks" not in checkpoint:  # of weights alone: callbacks had no part in saving it
+        return
     for hook in run.hooks.of_callbacks("on_load_checkpoint"):
         hook(checkpoint)
-    states: dict[Any, Any] = checkpoint.get("callbacks") or {}
+    states: dict[Any, Any] = checkpoint["callbacks"] or {}
     present = {callback.state_key: callback for callback in callbacks}
     absent = [str(key) for key in states if str(key) not in present]
     if absent and run.state.fn is TrainerFn.FITTING:

@@ -78,7 +78,7 @@ def batches_between_validations(intervals: Intervals, max_batches: int | float) 
     """
     interval, every = intervals.val_check_interval, intervals.check_val_every_n_epoch
     if isinstance(interval, int):
-        if interval > max_batches and every is not None:
+        if 0 < max_batches < interval and every is not None:
             raise ValueError(
                 f"`val_check_interval={interval}` is more than the {max_batches} training batches of an "
                 "epoch: there would be no validation. Lower it, or set check_val_every_n_epoch=None to count "
@@ -109,10 +109,11 @@ def validation_rule(run: Run, batches: int | float) -> Callable[[], bool]:
     if isinstance(interval, timedelta):
         seconds = interval.total_seconds()
         return lambda: time.monotonic() - progress.validated_at >= seconds
-    if interval == 1.0 and isinstance(interval, float):  # the end of the epoch, wherever it comes
-        return lambda: progress.is_last_batch
-    if isinstance(interval, int) and intervals.check_val_every_n_epoch is None:
-        interval = Every(interval, "batches")
+    counts_on = intervals.check_val_every_n_epoch is None and batches != math.inf
+    if interval == 1.0 and isinstance(interval, float) and not counts_on:
+        return lambda: progress.is_last_batch  # the end of the epoch, wherever it comes
+    if isinstance(interval, (int, float)) and counts_on:
+        interval = Every(int(batches), "batches")
     if isinstance(interval, Every):
         n, unit = interval.n, interval.unit
         return lambda: progress.counts[unit] // n > progress.validated[unit] // n

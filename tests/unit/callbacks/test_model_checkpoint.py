@@ -227,6 +227,55 @@ def test_last_stays_at_what_was_saved_last(fit, tmp_path, stepping):
     assert os.readlink(tmp_path / "c" / "last.ckpt") == "epoch=0-step=4.ckpt"
 
 
+@pytest.mark.parametrize(
+    "rhythm", [{"every_n_train_steps": 2}, {"train_time_interval": timedelta(0)}], ids=str
+)
+def test_saves_by_steps_or_time_bring_last_up_to_date_though_the_best_stays(fit, tmp_path, stepping, rhythm):
+    checkpoints = ModelCheckpoint(tmp_path / "c", "{step}", monitor="score", save_last=True, **rhythm)
+    fit(checkpoints, stepping(lambda step: abs(step - 4)), val_check_interval=2, max_epochs=2)
+    assert {name: weight(tmp_path / "c" / name) for name in names(tmp_path / "c")} == {
+        "last.ckpt": 8,
+        "step=4.ckpt": 4,
+    }
+    assert not (tmp_path / "c" / "last.ckpt").is_symlink()
+
+
+def test_last_does_not_wait_for_a_validation_that_is_far(fit, tmp_path, stepping):
+    checkpoints = ModelCheckpoint(
+        tmp_path / "c", "{step}", monitor="score", every_n_train_steps=2, save_last=True
+    )
+    fit([checkpoints, Raising(KeyError(), at_step=3)], stepping(), raises=KeyError)
+    assert {name: weight(tmp_path / "c" / name) for name in names(tmp_path / "c")} == {"last.ckpt": 2}
+
+
+def test_where_the_validation_comes_at_once_nothing_is_written_twice(fit, tmp_path, stepping):
+    class Counting(TorchCheckpointIO):
+        written = 0
+
+        def save_checkpoint(self, *args, **kwargs):
+            self.written += 1
+            super().save_checkpoint(*args, **kwargs)
+
+    io = Counting()
+    checkpoints = ModelCheckpoint(tmp_path / "c", monitor="score", every_n_train_steps=4, save_last=True)
+    fit(checkpoints, stepping(falling), plugins=[io])
+    assert io.written == 3
+
+
+def test_what_waits_is_saved_by_a_validation_that_comes_at_the_step_of_last(fit, tmp_path, stepping):
+    class Stopping(Callback):
+        order = 200  # after the checkpoints
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            trainer.should_stop = trainer.global_step == 2
+
+    checkpoints = ModelCheckpoint(
+        tmp_path / "c", "{step}", monitor="score", every_n_train_steps=2, save_last=True
+    )
+    fit([checkpoints, Stopping()], stepping())
+    assert os.readlink(tmp_path / "c" / "last.ckpt") == "step=2.ckpt"
+
+
 @pytest.mark.parametrize("save_last", [True, "link"])
 def test_last_is_the_file_itself_when_nothing_else_is_kept(fit, tmp_path, save_last):
     fit(ModelCheckpoint(tmp_path / "c", save_top_k=0, save_last=save_last))
@@ -748,12 +797,31 @@ def test_a_smaller_k_after_a_resume_is_kept_to(fit, tmp_path, stepping):
     assert names(tmp_path / "c") == ["last.ckpt", "step=16.ckpt"]
 
 
-def test_one_trainer_can_fit_twice(fit, tmp_path, stepping):
-    trainer = fit(ModelCheckpoint(tmp_path / "c", "{step}", save_top_k=-1), max_epochs=1)
-    trainer.fit_loop.max_epochs = 2
+def fit_again(trainer, max_epochs):
+    trainer.fit_loop.max_epochs = max_epochs
     data = torch.utils.data.DataLoader(torch.zeros(4, 1))
-    trainer.fit(stepping(), data, data)
+    trainer.fit(trainer.lightning_module, data, data)
+
+
+def test_one_trainer_can_fit_twice(fit, tmp_path):
+    trainer = fit(ModelCheckpoint(tmp_path / "c", "{step}", save_top_k=-1), max_epochs=1)
+    fit_again(trainer, max_epochs=2)
     assert names(tmp_path / "c") == ["step=4.ckpt", "step=8.ckpt"]
+
+
+def test_a_second_fit_saves_a_step_that_the_first_left_unsaved(fit, tmp_path):
+    checkpoints = ModelCheckpoint(
+        tmp_path / "c", "{step}", save_top_k=-1, every_n_epochs=2, save_on_train_epoch_end=False
+    )
+    trainer = fit(checkpoints, max_epochs=1, accumulate_grad_batches=2, val_check_interval=1)
+    fit_again(trainer, max_epochs=2)
+    assert names(tmp_path / "c") == ["step=2.ckpt", "step=3.ckpt", "step=4.ckpt"]
+
+
+def test_a_second_fit_without_a_save_leaves_last_where_it_is(fit, tmp_path):
+    trainer = fit(ModelCheckpoint(tmp_path / "c", every_n_epochs=2, save_last=True), max_epochs=2)
+    fit_again(trainer, max_epochs=3)
+    assert os.readlink(tmp_path / "c" / "last.ckpt") == "epoch=1-step=8.ckpt"
 
 
 def test_one_callback_can_serve_two_trainers(fit, tmp_path):

@@ -91,7 +91,7 @@ def test_in_manual_optimization_a_plateau_needs_no_monitor():
 @pytest.mark.parametrize("key", ["frequency", "monitor", "strict", "reduce_on_plateau"])
 def test_in_manual_optimization_settings_do_nothing_and_it_is_told(key):
     optimizer = sgd()
-    values = {"frequency": 2, "monitor": "x", "strict": False, "reduce_on_plateau": False}
+    values = {"frequency": 0, "monitor": "x", "strict": False, "reduce_on_plateau": False}
     settings = {"scheduler": StepLR(optimizer, 1), key: values[key]}
     with pytest.warns(RuntimeWarning, match=rf"\['{key}'\], which do nothing in manual"):
         configure(Module(([optimizer], [settings]), automatic=False))

@@ -68,12 +68,12 @@ def test_an_epochs_end_is_the_next_epochs_beginning():
 
 
 def test_steps_are_kept_where_the_kind_of_optimization_has_its_place():
-    progress = run(Progress(), 2)
+    progress = run(run(Progress(), 1), 1)
     steps = {"ready": 2, "completed": 2}
     automatic, manual = (progress.state_dict(automatic=kind) for kind in (True, False))
     where = "epoch_loop.automatic_optimization.optim_progress"
     assert automatic[where]["optimizer"]["step"]["total"] == steps
-    assert manual["epoch_loop.manual_optimization.optim_step_progress"]["total"] == steps
+    assert manual["epoch_loop.manual_optimization.optim_step_progress"] == {"total": steps, "current": steps}
     assert manual[where]["optimizer"]["step"]["total"] == {"ready": 0, "completed": 0}
 
 
