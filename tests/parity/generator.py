@@ -11,6 +11,7 @@ sides are brought to one form; such places name the row.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import math
 import re
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from hypothesis import strategies as st
-from programs import differences, report
+from programs import KINDS, OUR_KEYS, differences, numbers_of, report
 from recorder import CALLBACK_HOOKS, DATAMODULE_HOOKS, MODULE_HOOKS
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ FRAMEWORKS = ("lightning.pytorch", "levin")
 PREAMBLE = """\
 import importlib
 import inspect
+from collections import namedtuple
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,6 +49,7 @@ from torchmetrics import MeanMetric
 L = importlib.import_module(FRAMEWORK)
 callbacks = importlib.import_module(f"{FRAMEWORK}.callbacks")
 loggers = importlib.import_module(f"{FRAMEWORK}.loggers")
+CombinedLoader = importlib.import_module(f"{FRAMEWORK}.utilities").CombinedLoader
 CALLS, SEEN, RESULTS = [], [], []
 
 
@@ -91,9 +94,12 @@ def watched(owner, hook, inherited):
     return method
 
 
+Named = namedtuple("Named", "row index")
+
+
 class Rows(Dataset):
-    def __init__(self, name, count, form="tensor"):
-        self.name, self.form = name, form
+    def __init__(self, name, count, form="tensor", fault=-1):
+        self.name, self.form, self.fault = name, form, fault
         self.rows = torch.sin(torch.arange(count * 5.0) + len(name)).view(count, 5)
 
     def __len__(self):
@@ -102,8 +108,12 @@ class Rows(Dataset):
     def __getitem__(self, index):
         if "quiet" not in self.name:
             CALLS.append(f"{self.name}[{index}]")
+        if index == self.fault:
+            raise LookupError("a broken row")
         row = self.rows[index]
-        return {"tensor": row, "list": (row,), "dict": {"row": row}}[self.form]
+        texts = {"row": row, "name": "n", "more": [{"nested": (row,)}, 1.0]}
+        forms = {"tensor": row, "list": (row,), "dict": {"row": row}, "named": Named(row, int(index))}
+        return {**forms, "texts": texts}[self.form]
 
 
 class Stream(IterableDataset):
@@ -137,8 +147,8 @@ class SizedBatches(Batches):
 
 def tensors(batch):
     if isinstance(batch, torch.Tensor):
-        return [batch]
-    parts = batch.values() if isinstance(batch, dict) else batch or []
+        return [batch] if batch.ndim == 2 else []
+    parts = batch.values() if isinstance(batch, dict) else [] if isinstance(batch, str) else batch or []
     return [tensor for part in parts for tensor in tensors(part)]
 
 
@@ -177,12 +187,14 @@ class Program:
         reopens: Whether Lightning opens its loaders twice, where levin does so once.
         renumbers: Whether Lightning numbers rows of validation batches from 0 again.
         links: Whether Lightning saves a second time, where levin links.
+        together: Whether validation loaders run together, and Lightning counts the batches of each.
     """
 
     text: str
     reopens: bool = False
     renumbers: bool = False
     links: bool = False
+    together: bool = False
 
     def __repr__(self) -> str:
         return f"\n# ----- run it with one framework, then with the other\n{script(self)}# -----\n"
@@ -289,13 +301,32 @@ LOGGING_HOOKS = {
     "on_validation_batch_start": ("batch", "batch_idx", "dataloader_idx=0"),
     "on_validation_batch_end": ("outputs", "batch", "batch_idx", "dataloader_idx=0"),
     "on_validation_epoch_end": (),
+    "on_test_start": (),
+    "on_test_epoch_start": (),
+    "on_test_batch_start": ("batch", "batch_idx", "dataloader_idx=0"),
+    "on_test_batch_end": ("outputs", "batch", "batch_idx", "dataloader_idx=0"),
+    "on_test_epoch_end": (),
 }
 """Hooks in which `self.log` works, and what they are given."""
+
+OTHER_HOOKS = [
+    "on_fit_start",
+    "on_train_end",
+    "on_validation_end",
+    "on_test_end",
+    "on_predict_start",
+    "on_predict_epoch_end",
+    "on_fit_end",
+]
+"""Hooks in which it does not."""
 
 SEEING_HOOKS = [
     f"on_{x}_{y}" for x in ("train", "validation", "test") for y in ("batch_end", "epoch_end", "end")
 ]
 """Hooks in which the trainer's dicts of metrics are read."""
+
+LISTENING_HOOKS = ["setup", "teardown", "on_fit_start", "on_sanity_check_end", *LOGGING_HOOKS, *OTHER_HOOKS]
+"""Hooks in which a callback stops the run or fails."""
 
 OPTIMIZERS = {
     "torch.optim.SGD({}, lr=0.1)": 3,
@@ -318,9 +349,16 @@ SCHEDULERS = [
     "lr.OneCycleLR({}, 0.1, total_steps=40, cycle_momentum=False)",
     "lr.LinearLR({}, total_iters=max(1, int(self.trainer.estimated_stepping_batches)))",
     "lr.SequentialLR({0}, [lr.ConstantLR({0}, 0.5, 9), lr.ExponentialLR({0}, 0.9)], milestones=[2])",
+    "lr.ChainedScheduler([lr.ConstantLR({0}, 0.5, 2), lr.ExponentialLR({0}, 0.9)])",
+    "lr.MultiStepLR({}, [1, 3], gamma=0.3)",
+    "lr.MultiplicativeLR({}, lambda n: 0.9)",
 ]
 
-PLATEAU = "lr.ReduceLROnPlateau({}, patience=0, factor=0.5)"
+PLATEAUS = [
+    "lr.ReduceLROnPlateau({}, patience=0, factor=0.5)",
+    "lr.ReduceLROnPlateau({}, mode='max', patience=0, factor=0.5)",
+    "lr.ReduceLROnPlateau({}, patience=0, cooldown=1, threshold=0.1)",
+]
 
 
 class Drawing:
@@ -335,17 +373,19 @@ class Drawing:
         self.manual = draw.chance(15)
         self.num_optimizers = draw.one(1, 2) if self.manual else 1
         self.reload = draw.rarely(8, 0, 1, 2)
-        self.again = draw.rarely(6, "", "fit", "resume")
+        self.again = draw.rarely(6, "", "fit", *([] if self.reload else ["resume"]))
         # Lightning opens them twice: loaders that draw nothing make it the same (row "loaders after a reload,
         # and in a second `fit`")
         self.reopens = bool(self.reload or self.again)
         self.validates = draw.chance(75)
         self.tests = draw.chance(20)
         self.predicts = draw.chance(15)
+        self.train_loaders = draw.rarely(12, 1, 2)
         self.val_loaders = draw.rarely(20, 1, 2) if self.validates else 0
+        self.together: list[str] = []  # kinds of loaders of which one batch has a part of each
         self.home = draw.one("passed", "passed", "module", "datamodule")
         self.streams = draw.chance(12)
-        self.dev_run = draw.rarely(4, False, True, *([] if self.streams else [2]))
+        self.dev_run = not self.again and draw.rarely(4, False, True, *([] if self.streams else [2]))
         # both set the same limits (row "`fast_dev_run` with `overfit_batches`")
         self.overfit = (
             0 if self.dev_run else draw.rarely(6, 0, 1) if self.streams else draw.rarely(6, 0, 1, 2)
@@ -380,7 +420,13 @@ class Drawing:
         spies = SEEING.replace("HOOKS", repr(self.draw.some(SEEING_HOOKS, 4))) if self.sees else ""
         lines = [PREAMBLE + spies, *model, *hooks, "", *data, "", *trainer, ""]
         text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
-        return Program(text, self.reopens, bool(self.reload), links="save_last=True" in text)
+        return Program(
+            text,
+            reopens=self.reopens,
+            renumbers=bool(self.reload),
+            links="save_last=" in text,
+            together="val" in self.together,
+        )
 
     # ------------------------------------------------------------------ data
 
@@ -396,8 +442,10 @@ class Drawing:
         rows = draw.number(low, high)
         # what is read when differs where no length is known (row "loaders of unknown length")
         name = f"{name} quiet" if self.streams else name
-        form = draw.rarely(30, "tensor", "list", "dict")
-        data = call("Stream" if stream else "Rows", repr(name), str(rows), repr(form))
+        form = draw.rarely(30, "tensor", "list", "dict", "named", "texts")
+        # not where rows are read ahead (row "loaders of unknown length")
+        fault = [str(draw.number(0, rows))] if not self.streams and draw.chance(1) else []
+        data = call("Stream" if stream else "Rows", repr(name), str(rows), repr(form), *fault)
         if draw.chance(6):
             # Lightning opens what is no DataLoader once more (row "loaders that are any iterable"): these
             # draw nothing
@@ -458,13 +506,23 @@ class Drawing:
     def loaders(self, kind: str) -> str:
         """Return the text of all loaders of a kind."""
         draw, is_train = self.draw, kind == "train"
-        number = (1 + draw.chance(12)) if is_train else max(self.val_loaders, 1)
+        number = self.train_loaders if is_train else max(self.val_loaders, 1)
         fewest = draw.rarely(4, 1, 0) if self.may_be_empty(kind) else 4
         each = [self.loader(f"{kind}{n or ''}", fewest, 9 if is_train else 5) for n in range(number)]
-        shape = draw.one("list", "dict") if number > 1 else ""
+        shape = draw.one("list", "dict", "nested") if number > 1 else ""
+        modes = (
+            ("max_size_cycle", "min_size", "max_size") if is_train else ("sequential", "min_size", "max_size")
+        )
+        mode = draw.rarely(30, "", *modes) if shape else ""
+        if number > 1 and mode != "sequential" and (is_train or mode):
+            self.together.append(kind)
         if shape == "dict":
-            return "{" + ", ".join(f'"{key}": {text}' for key, text in zip("ab", each, strict=False)) + "}"
-        return f"[{', '.join(each)}]" if shape else each[0]
+            text = "{" + ", ".join(f'"{key}": {part}' for key, part in zip("ab", each, strict=False)) + "}"
+        elif shape == "nested":
+            text = f'{{"a": [{each[0]}], "b": {{"c": {each[1]}}}}}'
+        else:
+            text = f"[{', '.join(each)}]" if shape else each[0]
+        return call("CombinedLoader", text, repr(mode)) if mode else text
 
     def data(self) -> tuple[list[str], list[str]]:
         """Draw all loaders; return methods for the module, and a data module, or neither."""
@@ -544,6 +602,8 @@ class Drawing:
         "logger": (False,),
         "reduce_fx": ("mean", "sum", "min", "max", Text("torch.max")),
         "batch_size": (1, 3),
+        "sync_dist": (True,),
+        "rank_zero_only": (True,),
     }
 
     def logs(self, names: list[str], prefix: str, values: list[str], most: int = 3) -> list[str]:
@@ -555,7 +615,11 @@ class Drawing:
                 value = f"self.mean_{prefix}{len(names)}"
                 self.metrics.append(value.removeprefix("self."))
                 lines.append(f"{value}(loss.detach())")
-            lines.append(self.log(names, prefix, value, options=self.STEP_OPTIONS))
+            line = self.log(names, prefix, value, options=self.STEP_OPTIONS)
+            if self.draw.chance(8):
+                name = names[-1]
+                line = line.replace(f"self.log({name!r}, {value}", f"self.log_dict({{{name!r}: {value}}}")
+            lines.append(line)
         return lines
 
     def training_step(self) -> list[str]:
@@ -569,6 +633,7 @@ class Drawing:
         else:
             body.append("loss = self.loss(batch)")
         values = ["loss", "loss * 2", "float(self.current_epoch)", *index]
+        values += ["torch.tensor(3)", "loss.double().view(1)", "True"] * draw.chance(10)
         body += self.logs(self.train_names, "t", values)
         by_step = [line for line in body if line.startswith("self.log") and "on_step=False" not in line]
         self.step_names = [name for name in self.train_names if f"{name!r}" in "".join(by_step)]
@@ -657,7 +722,7 @@ class Drawing:
     def hooks(self) -> list[str]:
         """Return the module's own hooks: those that log, and those that change the course."""
         draw, bodies = self.draw, {}
-        hooks = list(LOGGING_HOOKS)
+        hooks = [hook for hook in LOGGING_HOOKS if self.tests or "test" not in hook]
         if self.repeats:  # Lightning forgets what it logged before (row "values of a repeated step")
             hooks = [hook for hook in hooks if "before" not in hook and "after" not in hook]
         for hook in draw.some(hooks, 3) if draw.chance(30) else []:
@@ -667,15 +732,52 @@ class Drawing:
                 if is_epoch
                 else self.STEP_OPTIONS
             )
-            names = self.val_names if "validation" in hook else self.train_names
-            prefix = f"{'v' if 'validation' in hook else 't'}_{hook}"
-            bodies[hook] = [self.log(names, prefix, draw.one("1.5", "self.current_epoch"), options=options)]
+            names = self.names_of(hook)
+            value = draw.one("1.5", "self.current_epoch")
+            bodies[hook] = [self.log(names, f"{hook[3]}_{hook}", value, options=options)]
+        if draw.chance(2):  # where it makes no sense
+            bodies[draw.one(*OTHER_HOOKS)] = ['self.log("nowhere", 1.0)']
         for hook, line in self.turns():
             bodies[hook] = [*bodies.get(hook, []), line]
         lines = []
         for hook, body in bodies.items():
-            lines += method(f"{hook}({', '.join(['self', *LOGGING_HOOKS[hook]])})", body)
+            lines += method(f"{hook}({', '.join(['self', *LOGGING_HOOKS.get(hook, ())])})", body)
         return [*lines, *self.overrides()]
+
+    def names_of(self, hook: str) -> list[str]:
+        """Return the names that are logged at the stage of a hook."""
+        return self.val_names if "validation" in hook else self.train_names if "train" in hook else []
+
+    def listener(self) -> list[str]:
+        """Return the class of a callback that notes its calls, logs, keeps a state and changes the course."""
+        draw, lines = self.draw, []
+        for hook in draw.some([hook for hook in LOGGING_HOOKS if "test" not in hook], 2) * draw.chance(25):
+            by = draw.one("pl_module", "self")
+            # Lightning forgets what it logged before (row "values of a repeated step")
+            if not (self.repeats and ("before" in hook or "after" in hook)):
+                is_epoch = "batch" not in hook and "before" not in hook and "after" not in hook
+                line = self.log(
+                    self.names_of(hook),
+                    f"{hook[3]}c_{hook}",
+                    "2.5",
+                    options={} if is_epoch else self.STEP_OPTIONS,
+                )
+                lines += method(f"{hook}(self, trainer, pl_module, *args)", [line.replace("self", by, 1)])
+        if draw.chance(20):
+            lines += method("state_dict(self)", ['return {"state": 3}'])
+        if draw.chance(10):
+            lines += method(
+                "on_save_checkpoint(self, trainer, pl_module, checkpoint)", ['checkpoint["its"] = 1']
+            )
+        if draw.chance(4) and self.again != "resume":
+            epoch = draw.number(0, 1)
+            hook = draw.one(*LISTENING_HOOKS)
+            line = draw.one(
+                f"trainer.should_stop = trainer.current_epoch == {epoch}",
+                f"if trainer.current_epoch == {epoch}: raise KeyError('told to')",
+            )
+            lines += method(f"{hook}(self, trainer, pl_module, *args)", [line])
+        return ["", "", "class Listener(L.Callback):", *(lines[1:] or ["    pass"])]
 
     def turns(self) -> list[tuple[str, str]]:
         """Return hooks, each with a line that skips, stops or fails at some moment."""
@@ -689,10 +791,10 @@ class Drawing:
             moment = f"(self.current_epoch, batch_idx) == ({epoch}, {batch})"
             turns.append(("on_train_batch_start", f"return -1 if {moment} else None"))
         if draw.chance(8):
-            hook = draw.one(*LOGGING_HOOKS)
+            hook = draw.one(*LOGGING_HOOKS, *OTHER_HOOKS)
             turns.append((hook, f"self.trainer.should_stop = self.current_epoch == {epoch}"))
         if draw.chance(5):
-            hook = draw.one(*LOGGING_HOOKS)
+            hook = draw.one(*LOGGING_HOOKS, *OTHER_HOOKS)
             # out of the hooks of an epoch it ends the fit in Lightning (row "`StopIteration`")
             ends = "_batch_" in hook and self.val_loaders < 2
             error = draw.one("RuntimeError('told to')", *(["StopIteration()"] if ends else []))
@@ -778,7 +880,10 @@ class Drawing:
         """Return the text of a scheduler, bare or with its settings."""
         draw = self.draw
         if not self.manual and draw.chance(20):
-            settings = {"scheduler": Text(PLATEAU.format(optimizer)), "monitor": draw.one(*self.monitors())}
+            text = draw.one(*PLATEAUS).format(optimizer)
+            if draw.chance(3):  # a metric has to be named
+                return text
+            settings = {"scheduler": Text(text), "monitor": draw.one(*self.monitors())}
             settings |= draw.arguments(25, interval=("step", "epoch"), frequency=(1, 2), strict=(False,))
             if (
                 self.again == "resume"
@@ -790,6 +895,7 @@ class Drawing:
         if draw.chance(40):
             return text
         settings = draw.arguments(60, interval=("step", "epoch"), frequency=(1, 2, 3))
+        settings |= draw.arguments(2, interval=("batch",), monitor=("t0",))
         return repr({"scheduler": Text(text), **settings})
 
     # ------------------------------------------------------------------ callbacks
@@ -823,6 +929,13 @@ class Drawing:
             enable_version_counter=(False,),
             dirpath=(Text('f"{ROOT}/mine"'),),
         )
+        if draw.chance(5):  # in a folder of its own (row "`save_on_exception`")
+            options |= {"save_on_exception": True, "dirpath": Text('f"{ROOT}/its"')}
+        # in manual optimization Lightning saves nothing (row "`train_time_interval`")
+        if not self.manual and not options.keys() & {"monitor", "every_n_train_steps", "every_n_epochs"}:
+            options |= draw.arguments(
+                5, train_time_interval=(Text("timedelta(0)"), Text("timedelta(hours=1)"))
+            )
         if monitor and rhythm == "steps":
             options.pop("save_on_train_epoch_end", None)
         if options.get("save_top_k") == 0:  # row "`save_last` with `save_top_k=0`"
@@ -840,6 +953,7 @@ class Drawing:
             strict=(False,),
             stopping_threshold=(0.4,),
             divergence_threshold=(0.6,),
+            check_finite=(False,),
             check_on_train_epoch_end=(True, False),
         )
         return call("callbacks.EarlyStopping", repr(draw.one(*self.monitors())), **options)
@@ -854,6 +968,8 @@ class Drawing:
         draw, texts = self.draw, []
         if checkpoints:
             texts += [self.checkpoint() for _ in range(draw.rarely(50, 0, 1, 1, 2))]
+            if self.rhythm.get("check_val_every_n_epoch", 1) is None:  # one fault at a time
+                texts = list(dict.fromkeys(texts))
         # with a time it fails in Lightning (row "`EarlyStopping` with a `val_check_interval`")
         if not self.is_timed and self.again != "resume" and draw.chance(20):
             texts.append(self.early_stopping())
@@ -863,11 +979,26 @@ class Drawing:
             if not any("LBFGS" in kind for kind in self.optimizers):
                 options |= draw.arguments(40, log_weight_decay=(True,))
             texts.append(call("callbacks.LearningRateMonitor", **options))
-        # with both Lightning's number is wrong (row "`estimated_stepping_batches`")
-        if not self.manual and not self.estimates and draw.chance(5):
+        # with both Lightning's number is wrong, and it fails in a second fit (rows
+        # "`estimated_stepping_batches`" and "a `GradientAccumulationScheduler`")
+        if not self.manual and not self.estimates and not self.again and draw.chance(5):
+            schedule = {draw.number(0, 1): draw.number(1, 3), **draw.one({}, {2: 1})}
+            texts.append(f"callbacks.GradientAccumulationScheduler({schedule})")
+        if draw.chance(5):
+            durations = (Text('{"hours": 1}'), Text("timedelta(0)"), "01:00:00:00")
             texts.append(
-                f"callbacks.GradientAccumulationScheduler({{{draw.number(0, 1)}: {draw.number(1, 3)}}})"
+                call(
+                    "callbacks.Timer",
+                    duration=draw.one(*durations),
+                    **draw.arguments(50, interval=("epoch", "step")),
+                )
             )
+        others = (
+            "callbacks.ModelSummary(2)",
+            "callbacks.LambdaCallback(on_train_epoch_end=lambda *_: CALLS.append('lambda'))",
+        )
+        others += ('callbacks.OnExceptionCheckpoint(f"{ROOT}/failed")',) * checkpoints
+        texts += draw.rarely(8, [], *([text] for text in others))
         if self.again == "resume":
             always = {"monitor": "step", "mode": "max", "save_on_train_epoch_end": True}
             texts.append(call("callbacks.ModelCheckpoint", 'f"{ROOT}/again"', **always))
@@ -881,14 +1012,18 @@ class Drawing:
         """Return how long the run is, and how much of its data is used."""
         draw = self.draw
         options: dict[str, Any] = {"max_epochs": draw.rarely(60, 2, 1, 3, *([] if self.again else [0]))}
-        if self.again != "resume":
+        if not self.again:
             steps = draw.arguments(10, max_steps=(1, 2, 3, 4, 5, 0, -1), min_steps=(1, 3, 5))
             options |= steps | draw.arguments(10, min_epochs=(1, 2))
         # no count above an unknown length (row "the same with `limit_train_batches=n`")
-        counts: tuple[Any, ...] = (1,) if self.streams else (1, 2, 3, 5, 0, 0.5, 0.34, 1.0, 0.0)
-        options |= draw.arguments(12, limit_train_batches=counts, limit_test_batches=counts)
-        if not self.needs_validation:
-            options |= draw.arguments(12, limit_val_batches=counts)
+        counts: tuple[Any, ...] = (1,) if self.streams else (1, 2, 3, 5, 0, 1.0, 0.0)
+        shares: tuple[Any, ...] = (0.5, 0.34) * (not self.streams)
+        for kind in ("train", "test", "predict", *([] if self.needs_validation else ["val"])):
+            # (row "a share of several loaders that are run together")
+            limits = counts if kind in self.together else counts + shares
+            if kind == "predict":  # (row "`predict` without batches")
+                limits = tuple(limit for limit in limits if limit)
+            options |= draw.arguments(12, **{f"limit_{kind}_batches": limits})
         if self.dev_run:
             options["fast_dev_run"] = self.dev_run
         if self.overfit:
@@ -904,9 +1039,15 @@ class Drawing:
             log_every_n_steps=(1, 2, 3, 0),
         )
         options.setdefault("log_every_n_steps", 1)
+        if self.dev_run:  # (row "`log_every_n_steps` in a `fast_dev_run`")
+            options["log_every_n_steps"] = 1
         options |= self.rhythm  # with a validation only (row "settings of a validation that there is not")
         if self.reload:
             options["reload_dataloaders_every_n_epochs"] = self.reload
+            if (
+                self.needs_validation
+            ):  # reloaded after the sanity check (row "a reload after the sanity check")
+                options["num_sanity_val_steps"] = 0
         return options
 
     def updates(self) -> dict[str, Any]:
@@ -914,7 +1055,10 @@ class Drawing:
         draw = self.draw
         options: dict[str, Any] = {}
         if not self.manual or draw.chance(3):
-            options |= draw.arguments(20, accumulate_grad_batches=(2, 3), gradient_clip_val=(0.1, 1, 0.0))
+            options |= draw.arguments(20, gradient_clip_val=(0.1, 1, 0.0))
+            # a validation before the first step of a resumed run (row "the step that a run is resumed at")
+            if not (self.again == "resume" and self.rhythm):
+                options |= draw.arguments(20, accumulate_grad_batches=(2, 3))
             options |= draw.arguments(10, gradient_clip_algorithm=("norm", "value"))
         options |= draw.arguments(
             10,
@@ -924,25 +1068,40 @@ class Drawing:
         )
         return options
 
+    def extras(self) -> dict[str, Any]:
+        """Return what else a trainer takes."""
+        return self.draw.arguments(
+            3,
+            max_time=(Text('{"hours": 1}'), "00:01:00:00", Text("timedelta(0)")),
+            deterministic=(True, "warn"),
+            benchmark=(False,),
+            profiler=("simple",),
+            enable_model_summary=(True,),
+            use_distributed_sampler=(False,),
+            num_nodes=(1,),
+        )
+
     def trainer(self) -> list[str]:
         """Return the lines that make the model and the trainer, and run."""
         draw = self.draw
-        options = {**self.limits(), **self.intervals(), **self.updates()}
+        options = {**self.limits(), **self.intervals(), **self.updates(), **self.extras()}
         has_logger, checkpoints = draw.chance(85), draw.chance(90)
+        self.listening = self.listener()
         callbacks = self.callbacks(has_logger=has_logger, checkpoints=checkpoints)
-        options["logger"] = Text("loggers.CSVLogger(ROOT)") if has_logger else False
+        several = "[loggers.CSVLogger(ROOT), loggers.CSVLogger(ROOT, 'second')]"
+        options["logger"] = Text(draw.rarely(5, "loggers.CSVLogger(ROOT)", several)) if has_logger else False
         if not checkpoints:
             options["enable_checkpointing"] = False
         watched = self.watched("module", "Model", MODULE_HOOKS)
         spied = self.watched("callback", "Listener", CALLBACK_HOOKS)
         if spied:
             callbacks.append("Listener()")
-            watched += ["", "", "class Listener(L.Callback):", "    pass", "", *spied]
+            watched += [*self.listening, "", *spied]
         if callbacks:
             options["callbacks"] = Text(f"[{', '.join(callbacks)}]")
         lines = [f"{kind} = {text}" for kind, text in self.given.items()] if self.home == "passed" else []
         lines += ["model = Model()", *(["data = Data()"] if self.home == "datamodule" else [])]
-        lines += [call("trainer = L.Trainer", **USUAL, **options)]
+        lines += [call("trainer = L.Trainer", **{**USUAL, **options})]
         return [*watched, "", "L.seed_everything(3, verbose=False)", *lines, *self.runs(options)]
 
     def runs(self, options: dict[str, Any]) -> list[str]:
@@ -955,12 +1114,25 @@ class Drawing:
         passed = self.home == "passed"
         fit = f"trainer.fit(model{', train' + ', val' * self.validates if passed else other})"
         lines = [fit]
+        if self.validates and not self.again and self.draw.chance(4):
+            lines.insert(
+                0, f"RESULTS.append(trainer.validate(model{', val' if passed else other}, verbose=False))"
+            )
+        if self.draw.chance(5):
+            lines += [
+                'trainer.save_checkpoint(f"{ROOT}/end.ckpt")',
+                'RESULTS.append(Model.load_from_checkpoint(f"{ROOT}/end.ckpt").state_dict())',
+            ]
         for kind, name, wanted in (
             ("val", "validate", self.validates and self.draw.chance(15)),
             ("test", "test", self.tests),
         ):
             if wanted:
                 given = f", {kind}" if passed else other
+                may = options.get("enable_checkpointing", True) and not self.again
+                # an OnExceptionCheckpoint is asked for its best (row "settings that fail later")
+                may = may and "OnException" not in str(options.get("callbacks"))
+                given += ', ckpt_path="best"' * (may and self.draw.chance(25))
                 lines.append(f"RESULTS.append(trainer.{name}(model{given}, verbose=False))")
         if self.predicts:
             lines.append(f"RESULTS.append(trainer.predict(model{', predict' if passed else other}))")
@@ -1004,31 +1176,77 @@ def run(program: Program, framework: str, root: Path) -> dict[str, Any]:
             torch.set_grad_enabled(True)
             torch.set_default_dtype(torch.float32)
             torch.autograd.set_detect_anomaly(False)
+            torch.use_deterministic_algorithms(False)
         told = {"calls": list(space["CALLS"]), "seen": space["SEEN"], "results": space["RESULTS"]}
         out: dict[str, Any] = {**told, "error": type(error).__name__, "what": error}
         if "trainer" in space:
             out["whole"] = report(space["trainer"], space["model"], root)
-            out["counts"] = {
-                str(file.relative_to(root)): counts_of(file) for file in sorted(root.rglob("*.ckpt"))
+            out["contents"] = {
+                str(file.relative_to(root)): contents_of(file, root) for file in sorted(root.rglob("*.ckpt"))
             }
+            out["files"] = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+            out["metrics"] = {kind: numbers_of(getattr(space["trainer"], kind)) for kind in KINDS}
     return out
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Let nothing be logged."""
+    """Let nothing be logged or printed."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.disable(before)
 
 
-def counts_of(file: Path) -> tuple[int, int]:
-    """Return the epoch and the step that a checkpoint was saved at."""
+def contents_of(file: Path, root: Path) -> dict[str, Any]:
+    """Return what is in a checkpoint, with paths from `root` on, and exact where `differences` is not."""
     checkpoint = torch.load(file, weights_only=False)
-    return checkpoint["epoch"], checkpoint["global_step"]
+    kept = {key: part for key, part in checkpoint.items() if key not in OUR_KEYS}
+    kept["loops"] = counters_of(checkpoint["loops"]["fit_loop"])
+    if "callbacks" in kept:
+        kept["callbacks"] = rooted(kept["callbacks"], str(root))
+        for state in kept["callbacks"].values():
+            # rows "messages" and "the state of a `ModelCheckpoint`"
+            for name in ("stopping_reason_message", "last_model_path", "time_elapsed"):
+                state.pop(name, None)
+    return kept
+
+
+def counters_of(loop: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a fit loop's state means something (row "counters in a checkpoint")."""
+    optimization = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+    batches = loop["epoch_loop.batch_progress"]
+    return {
+        "epochs": [loop["epoch_progress"][part]["processed"] for part in ("total", "current")],
+        "batches": [batches[part]["processed"] for part in ("total", "current")],
+        "is last": batches["is_last_batch"],
+        "stepped": loop["epoch_loop.state_dict"],
+        "schedulers": loop["epoch_loop.scheduler_progress"]["total"]["completed"],
+        "steps": [
+            kind[part]["completed"]
+            for kind in (optimization, loop["epoch_loop.manual_optimization.optim_step_progress"])
+            for part in ("total", "current")
+        ],
+        "validation": loop["epoch_loop.val_loop.batch_progress"]["current"]["ready"],
+    }
+
+
+def rooted(value: Any, root: str) -> Any:
+    """Return nested states with short paths, and floats, of which `differences` allows for rounding."""
+    if isinstance(value, dict):
+        return {rooted(key, root): rooted(part, root) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rooted(part, root) for part in value]
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value)
+    return value.replace(root, "ROOT") if isinstance(value, str) else value
+
+
+SAVING = r"\w+\.(state_dict|on_save_checkpoint)"
+"""Calls that a save makes."""
 
 
 def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
@@ -1042,21 +1260,31 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
     if program.reopens:  # row "loaders after a reload, and in a second `fit`"
         calls = [call for call in calls if not call.startswith("iter train")]
     if program.links:  # row "`save_last=True`"
-        calls = [call for call in calls if not re.match(r"\w+\.(state_dict|on_save_checkpoint)", call)]
+        calls = [call for call in calls if not re.match(SAVING, call)]
     # row "an exception in an evaluation"
     calls = [re.sub(r" (train|eval) grad$", "", c) if ".on_exception" in c else c for c in calls]
     if out["error"] != "NoneType":  # how far it comes before a setting is found wrong is not the same
-        calls = [call for call in calls if not call.startswith("iter ")]
+        calls = [call for call in calls if not call.startswith(("iter ", "module.configure_callbacks"))]
+        calls = [re.sub(r" (train|eval) grad$", "", c) if re.match(SAVING, c) else c for c in calls]
     if "again" in calls:  # row "from the end of an epoch": the epoch is another one until training begins
         start = calls.index("again")
         calls = calls[:start] + [re.sub(r"\| e\d+", "|", call) for call in calls[start:]]
     kept = {"calls": calls, "seen": out["seen"], "results": out["results"], "error": out["error"]}
     if "whole" in out:
-        kept |= {**out["whole"], "counts": out["counts"]}
+        kept |= {**out["whole"], **{part: out[part] for part in ("contents", "files", "metrics")}}
         # row "`num_training_batches` of a fit without training"
         kept["counters"]["num_training_batches"] = kept["counters"]["num_training_batches"] or math.inf
+        if program.together:  # row "`num_val_batches` of loaders that are run together"
+            kept["counters"].pop("num_val_batches")
+        if kept["counters"]["global_step"] == 0:  # row "`save_last` where nothing was trained"
+            for part in ("checkpoints", "contents"):
+                kept[part] = {name: each for name, each in kept[part].items() if "last.ckpt" not in name}
+            kept["files"] = [name for name in kept["files"] if "last.ckpt" not in name]
     if out["error"] != "NoneType":
-        kept.pop("random state", None)
+        for part in ("random state", "metrics"):
+            kept.pop(part, None)
+        for name in ("num_training_batches", "num_val_batches"):
+            kept.get("counters", {}).pop(name, None)
     if program.renumbers and "rows" in kept:  # row "`reload_dataloaders_every_n_epochs`"
         kept["rows"] = {file: [row for row in rows if "epoch" in row] for file, rows in kept["rows"].items()}
     return without_nan(kept)
