@@ -188,6 +188,7 @@ class Program:
         renumbers: Whether Lightning numbers rows of validation batches from 0 again.
         links: Whether Lightning saves a second time, where levin links.
         together: Whether validation loaders run together, and Lightning counts the batches of each.
+        reads_ahead: Whether levin reads a batch ahead, where Lightning does not.
     """
 
     text: str
@@ -195,6 +196,7 @@ class Program:
     renumbers: bool = False
     links: bool = False
     together: bool = False
+    reads_ahead: bool = False
 
     def __repr__(self) -> str:
         return f"\n# ----- run it with one framework, then with the other\n{script(self)}# -----\n"
@@ -382,6 +384,7 @@ class Drawing:
         self.predicts = draw.chance(15)
         self.train_loaders = draw.rarely(12, 1, 2)
         self.val_loaders = draw.rarely(20, 1, 2) if self.validates else 0
+        self.folders = 0
         self.together: list[str] = []  # kinds of loaders of which one batch has a part of each
         self.home = draw.one("passed", "passed", "module", "datamodule")
         self.streams = draw.chance(12)
@@ -426,6 +429,7 @@ class Drawing:
             renumbers=bool(self.reload),
             links="save_last=" in text,
             together="val" in self.together,
+            reads_ahead=self.streams and bool(re.search("limit_train|fast_dev|overfit", text)),
         )
 
     # ------------------------------------------------------------------ data
@@ -926,11 +930,14 @@ class Drawing:
             save_on_train_epoch_end=(False,) if monitor in waits else (True, False),
             filename=("{epoch}", "{epoch:02d}-{step}", "same", f"{{epoch}}-{{{names[0]}:.2f}}"),
             auto_insert_metric_name=(False,),
-            enable_version_counter=(False,),
             dirpath=(Text('f"{ROOT}/mine"'),),
         )
-        if draw.chance(5):  # in a folder of its own (row "`save_on_exception`")
-            options |= {"save_on_exception": True, "dirpath": Text('f"{ROOT}/its"')}
+        if draw.chance(10):  # in a folder of its own (row "files that two `ModelCheckpoint`s write")
+            number = self.folders = self.folders + 1
+            options |= {"enable_version_counter": False, "dirpath": Text(f'f"{{ROOT}}/{number}"')}
+        if draw.chance(5):  # the same (row "`save_on_exception`")
+            number = self.folders = self.folders + 1
+            options |= {"save_on_exception": True, "dirpath": Text(f'f"{{ROOT}}/{number}"')}
         # in manual optimization Lightning saves nothing (row "`train_time_interval`")
         if not self.manual and not options.keys() & {"monitor", "every_n_train_steps", "every_n_epochs"}:
             options |= draw.arguments(
@@ -1274,6 +1281,8 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
         kept |= {**out["whole"], **{part: out[part] for part in ("contents", "files", "metrics")}}
         # row "`num_training_batches` of a fit without training"
         kept["counters"]["num_training_batches"] = kept["counters"]["num_training_batches"] or math.inf
+        if program.reads_ahead:  # row "a loader of unknown length"
+            kept.pop("random state", None)
         if program.together:  # row "`num_val_batches` of loaders that are run together"
             kept["counters"].pop("num_val_batches")
         if kept["counters"]["global_step"] == 0:  # row "`save_last` where nothing was trained"

@@ -483,7 +483,10 @@ class ModelCheckpoint(Checkpoint):
         return {name: getattr(self, name) for name in (*_STATE, "current_score", "_only_path")}
 
     def _may_delete(self, trainer: Trainer, path: str) -> bool:
-        """Whether a file is this run's own: in its folder, and not the one that it was resumed from."""
+        """Whether a file is nobody else's: in this folder, not resumed from, not kept by another callback."""
+        others = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        if any(path in _files(vars(other)) for other in others if other is not self):
+            return False
         home = str(self.dirpath)
         if not paths.is_local(path):
             return path != str(trainer.ckpt_path) and path.startswith(home.rstrip("/") + "/")
@@ -584,13 +587,7 @@ class ModelCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Which files there are, and how good they are."""
-        state = {name: getattr(self, name) for name in _STATE}
-        return {
-            "monitor": self.monitor,
-            "current_score": self.current_score,
-            "dirpath": self.dirpath,
-            **state,
-        }
+        return {name: getattr(self, name) for name in ("monitor", "current_score", "dirpath", *_STATE)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the files of the former run; with another folder only the best path is taken over."""

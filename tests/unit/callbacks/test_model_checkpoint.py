@@ -842,6 +842,14 @@ def test_several_callbacks_work_side_by_side(fit, tmp_path):
     assert {every.state_key, best.state_key} <= set(load(best.best_model_path)["callbacks"])
 
 
+def test_a_file_that_two_callbacks_wrote_stays_as_long_as_one_of_them_keeps_it(fit, tmp_path, stepping):
+    shared = {"dirpath": tmp_path / "c", "enable_version_counter": False}
+    best = ModelCheckpoint(**shared, monitor="score", mode="min", save_last=True)
+    fit([best, ModelCheckpoint(**shared)], stepping())
+    assert names(tmp_path / "c") == ["epoch=0-step=4.ckpt", "epoch=2-step=12.ckpt", "last.ckpt"]
+    assert weight(tmp_path / "c" / "last.ckpt") == 4
+
+
 def test_loggers_hear_of_each_checkpoint_when_its_files_are_there(fit, tmp_path, stepping):
     class Listening(CSVLogger):
         def after_save_checkpoint(self, checkpoint_callback):
