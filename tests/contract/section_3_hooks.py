@@ -727,7 +727,6 @@ def _(lab):
     "3.3/dataloader_iter",
     "a training_step(dataloader_iter) reads its batches itself",
     [0.0, 1.0, 2.0],
-    waits="the data part of issue 3",
 )
 def _(lab):
     seen = []

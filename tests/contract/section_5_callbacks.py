@@ -681,7 +681,7 @@ def _(lab):
 # ---------------------------------------------------------------------- 5.4: BasePredictionWriter
 
 
-def written(lab, loaders, interval):
+def written(lab, loaders, interval, **methods):
     """Return what a prediction writer was given: (batches, epochs)."""
     batches, epochs = [], []
 
@@ -694,7 +694,7 @@ def written(lab, loaders, interval):
         def write_on_epoch_end(self, trainer, pl_module, predictions, batch_indices):
             epochs.append((predictions, [[list(each) for each in loader] for loader in batch_indices]))
 
-    lab.trainer(Writer(interval)).predict(lab.model(), loaders, return_predictions=False)
+    lab.trainer(Writer(interval)).predict(lab.model(**methods), loaders, return_predictions=False)
     return batches, epochs
 
 
@@ -729,6 +729,15 @@ def _(lab):
     return len(batches), len(epochs)
 
 
+@line(
+    "5.4/BasePredictionWriter/dataloader_iter",
+    "can't be told which samples a step drew: NotImplementedError",
+    Raises("NotImplementedError", "dataloader_iter"),
+)
+def _(lab):
+    written(lab, rows(3, 2), "batch", predict_step=lambda model, dataloader_iter: next(dataloader_iter))
+
+
 @line("5.4/BasePredictionWriter/interval", "one of the three", Raises(ME, "batch_and_epoch"))
 def _(lab):
     lab.callbacks.BasePredictionWriter("hour")
@@ -747,10 +756,6 @@ waiting(
     ("5.4/ModelPruning", "prunes weights"),
     ("5.4/ThroughputMonitor", "logs batches, samples, FLOPs a second"),
     ("5.4/SpikeDetection", "ends a run at a spike of the loss"),
-)
-waiting(
-    "dataloader_iter",
-    ("5.4/BasePredictionWriter/dataloader_iter", "NotImplementedError"),
 )
 waiting(
     5, ("5.3/ranks", "any rank's decision stops all"), ("5.5/ranks", "bars are silent on other ranks than 0")

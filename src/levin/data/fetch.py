@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from levin.data.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 _NOTHING = object()
 
@@ -124,3 +125,98 @@ class Fetcher:
     def _be_done(self) -> None:
         self.done = True
         self.close()
+
+
+class DrawnFetcher(Fetcher):
+    """The batches of one pass, drawn by the steps: ``training_step(self, dataloader_iter)``.
+
+    It gives out the iterator that they draw from, once for each step. They may draw any number of batches;
+    the pass is over when there is none left. Batches are given as the loader made them.
+
+    Args:
+        batches: The batches.
+        count: How many there are to draw at most; infinite for all there are.
+        tell: Gets each batch that is drawn.
+        dataloader_idx: The loader's number.
+        **options: More of `Fetcher`'s; ``ends_early`` makes no difference, since nobody knows what is drawn.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        count: int | float,
+        tell: Callable[[Any], Any],
+        *,
+        dataloader_idx: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(batches, count, tell, **options)
+        self.dataloader_idx: int = dataloader_idx
+
+    def _give_out(self) -> Iterator[Any]:
+        iterator, waiting = BatchIterator(self), self.waiting
+        waiting.began = waiting.newest = time.perf_counter()
+        try:
+            while self.has_more():
+                self.done = self.fetched + 1 >= self.count  # if the step draws one, as nearly all do
+                yield iterator
+        finally:
+            self.close()
+            waiting.newest = time.perf_counter()
+
+    def has_more(self) -> bool:
+        """Whether there is a batch to draw, which may have to be read to know it."""
+        if self._ahead is _NOTHING and self._source is not None and self.fetched < self.count:
+            asked = time.perf_counter()
+            self._ahead = self._next(self._source, _NOTHING)
+            self.waiting.newest = time.perf_counter()
+            if self._is_idle is None or self._is_idle():
+                self.waiting.reading_s += self.waiting.newest - asked
+        return self._ahead is not _NOTHING
+
+    def draw(self) -> Any:
+        """Give out the next batch.
+
+        Raises:
+            StopIteration: There is none.
+        """
+        if not self.has_more():
+            self.close()
+            raise StopIteration
+        batch, self._ahead = self._ahead, _NOTHING
+        self.fetched += 1
+        if self.fetched >= self.count:
+            self.close()
+        self._transfer(batch)
+        return batch
+
+
+class BatchIterator(Iterator[Any]):
+    """What a step with an argument ``dataloader_iter`` gets.
+
+    Each `next` is ``(batch, batch_idx, dataloader_idx)``. Batches are as the loader made them: on the CPU,
+    and no transfer hook has run. At the end of the data there is a StopIteration, which ends the epoch where
+    the step does not catch it.
+    """
+
+    def __init__(self, fetcher: DrawnFetcher) -> None:
+        self._fetcher = fetcher
+
+    def __next__(self) -> Any:
+        fetcher = self._fetcher
+        return fetcher.draw(), fetcher.fetched - 1, fetcher.dataloader_idx
+
+    @property
+    def fetched(self) -> int:
+        """The number of batches drawn so far."""
+        return self._fetcher.fetched
+
+    @property
+    def length(self) -> int | float:
+        """How many there are to draw; infinite where it is not known."""
+        return self._fetcher.count
+
+    @property
+    def done(self) -> bool:
+        """Whether all of them are drawn."""
+        return self._fetcher.fetched >= self._fetcher.count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from torch.utils.data import (
 
 from levin.core.hooks import DataHooks
 from levin.data.combined import CombinedLoader, stop_workers
+from levin.data.fetch import DrawnFetcher, Fetcher
 from levin.precision.base import Precision
 from levin.strategies.base import Strategy
 from levin.trainer.arguments import batches_to_run
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from levin.core.datamodule import LightningDataModule
     from levin.core.module import LightningModule
     from levin.data.combined import Mode
-    from levin.data.fetch import Fetcher
     from levin.trainer.states import Run
 
 
@@ -306,6 +307,34 @@ def set_epoch(loaders: Any, epoch: int) -> None:
                 tell(epoch)
 
 
+def draws_itself(step: Callable[..., Any]) -> bool:
+    """Whether a step reads its batches from an iterator: ``training_step(self, dataloader_iter)``."""
+    return "dataloader_iter" in inspect.signature(step).parameters
+
+
+def one_pass(
+    run: Run, step: str, loader: Any, count: int | float, *, label: str, index: int = 0, **options: Any
+) -> Fetcher:
+    """A pass over a loader in a run.
+
+    Args:
+        run: The run.
+        step: The name of the module's method that gets the batches.
+        loader: The loader.
+        count: How many batches to take; infinite to take all there are.
+        label: What a profiler calls the reading.
+        index: The loader's number.
+        **options: More of `Fetcher`'s.
+    """
+    options["read"] = run.profiler.wrap(label, next)
+    if draws_itself(getattr(run.module, step)):
+        tell = functools.partial(setattr, run.metrics, "batch")
+        return DrawnFetcher(loader, count, tell, dataloader_idx=index, **options)
+    move = batch_mover(run)
+    transfer = functools.partial(move, dataloader_idx=index) if index else move
+    return Fetcher(loader, count, transfer, **options)
+
+
 def idleness(device: torch.device) -> Callable[[], bool] | None:
     """What tells whether a device has nothing to do; None for one that does nothing on its own."""
     if device.type != "cuda":
@@ -335,7 +364,7 @@ def batch_mover(run: Run) -> Callable[..., Any]:
     return move
 
 
-def _to_device(device: torch.device, batch: Any, _: int = 0) -> Any:
+def _to_device(device: torch.device, batch: Any, dataloader_idx: int = 0) -> Any:  # noqa: ARG001  # a mover's
     return move_data_to_device(batch, device)
 
 

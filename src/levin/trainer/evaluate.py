@@ -11,15 +11,15 @@ import torch
 
 from levin.core.metrics import to_numbers
 from levin.core.module import LightningModule
-from levin.data.fetch import Fetcher
 from levin.trainer.dataloaders import (
-    batch_mover,
     close_all,
     count_batches,
+    draws_itself,
     flatten,
     is_short,
     length_of,
     one_at_a_time,
+    one_pass,
     rebuild_loaders,
     set_epoch,
     tell_shortage,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from levin.data.fetch import Fetcher
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.dispatch import Hooks
     from levin.trainer.states import Run
@@ -254,9 +255,8 @@ class EvaluationLoop:
             self.results = [to_numbers(values | shared) for values in logged]
 
     def _fetcher(self, index: int, count: int | float) -> Fetcher:
-        loader, move = self._flat[index], batch_mover(self._run)
-        read = self._run.profiler.wrap(f"[EvaluationLoop].{self.kind}_next", next)
-        return Fetcher(loader, count, lambda batch: move(batch, index), read=read)
+        step, label = f"{self.stage.hook_prefix}_step", f"[EvaluationLoop].{self.kind}_next"
+        return one_pass(self._run, step, self._flat[index], count, label=label, index=index)
 
     # ------------------------------------------------------------------ modes
 
@@ -295,7 +295,7 @@ def check_arguments(step: Callable[..., Any], num_loaders: int) -> None:
     """Refuse a step that needs the loader's number where there is one, or lacks it with several."""
     name = getattr(step, "__name__", "step")
     accepted = num_arguments(step)
-    if num_loaders > 1 and accepted < 3:
+    if num_loaders > 1 and accepted < 3 and not draws_itself(step):
         raise RuntimeError(
             f"There are {num_loaders} dataloaders, and `{name}` does not take their number. Define it as "
             f"`def {name}(self, batch, batch_idx, dataloader_idx=0)`."

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from levin.core.optimizers import SchedulerSet
-from levin.data.fetch import Fetcher
 from levin.data.waiting import Waiting, advice
 from levin.trainer.arguments import batches_to_run
 from levin.trainer.dataloaders import (
-    batch_mover,
     close_all,
     flatten,
     idleness,
     is_short,
     length_of,
+    one_pass,
     rebuild_loaders,
     set_epoch,
     tell_shortage,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from levin.data.combined import Mode
+    from levin.data.fetch import Fetcher
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.states import Run
@@ -305,12 +305,13 @@ class FitLoop:
 
     def _open(self, skip: int) -> None:
         run = self._run
-        self._batches = Fetcher(
+        self._batches = one_pass(
+            run,
+            "training_step",
             self._loader,
             self._count,
-            batch_mover(run),
+            label="[FitLoop].train_dataloader_next",
             ends_early=self._length == math.inf or self._is_short,
-            read=run.profiler.wrap("[FitLoop].train_dataloader_next", next),
             is_idle=idleness(run.strategy.root_device),
         )
         self._batches.start(skip)
@@ -351,10 +352,10 @@ class FitLoop:
     def _end_data(self, batches: Fetcher, step: Step) -> None:
         """The data is at its end: where it said that it would be, or before."""
         progress, count = self._run.progress, batches.fetched
-        if not is_short(self._loader, batches):
-            return
         if count > progress.unfinished and not progress.is_last_batch:
             self._end_unforeseen(step)
+        if not is_short(self._loader, batches):
+            return
         if not self._is_short:
             tell_shortage("train", self._length, count)
         self._is_short = True

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from levin.data.fetch import Fetcher
 from levin.trainer.dataloaders import (
-    batch_mover,
     close_all,
     count_batches,
+    draws_itself,
     flatten,
     is_short,
     length_of,
+    one_pass,
     set_epoch,
     tell_shortage,
     warn_if_shuffled,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from levin.data.combined import CombinedLoader
+    from levin.data.fetch import Fetcher
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.states import Run
 
@@ -76,6 +77,7 @@ class PredictionLoop:
 
         Raises:
             ValueError: If they are to run together, which predictions can't.
+            NotImplementedError: If a callback asks which samples they belong to, and the step draws them.
         """
         limit = self._run.limits.limit_predict_batches
         if self.source is None or not limit or self.loaders is not None:
@@ -85,7 +87,13 @@ class PredictionLoop:
         self._flat = [without_dropping(loader) for loader in flatten(self.loaders)]
         warn_if_shuffled("predict", self._flat)
         self.max_batches = count_batches("predict", self._flat, limit)
-        check_arguments(self._run.module.predict_step, len(self._flat))
+        step = self._run.module.predict_step
+        check_arguments(step, len(self._flat))
+        if self.keeps_indices and draws_itself(step):
+            raise NotImplementedError(
+                "A callback that writes predictions can't know which samples they belong to where "
+                "`predict_step(self, dataloader_iter)` draws its batches. Define `predict_step(self, batch)`."
+            )
         self._run.profiler.attach(self._run.module, sum(self.max_batches))
 
     def run(self) -> list[Any] | None:
@@ -150,12 +158,12 @@ class PredictionLoop:
                 self.max_batches[index] = batches.fetched
 
     def _fetcher(self, index: int) -> Fetcher:
-        loader, move = self._flat[index], batch_mover(self._run)
+        loader = self._flat[index]
         if self.keeps_indices and _has_indices(loader):
             loader = with_batch_sampler(loader, _RememberingSampler(loader.batch_sampler))
             self._flat[index] = loader
-        read = self._run.profiler.wrap("[PredictionLoop].predict_next", next)
-        return Fetcher(loader, self.max_batches[index], lambda batch: move(batch, index), read=read)
+        label = "[PredictionLoop].predict_next"
+        return one_pass(self._run, "predict_step", loader, self.max_batches[index], label=label, index=index)
 
     def _indices(self, index: int, batch_idx: int) -> list[int]:
         """The numbers of a batch's samples; workers may have asked the sampler for later ones already."""

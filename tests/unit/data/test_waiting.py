@@ -6,7 +6,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from levin.data import waiting
-from levin.data.fetch import Fetcher
+from levin.data.fetch import DrawnFetcher, Fetcher
 from levin.data.waiting import Waiting, advice
 
 
@@ -86,6 +86,15 @@ def test_waiting_that_a_busy_device_sees_out_does_not_count(clock):
     fetcher = Fetcher(Slow(clock, 4), 4, lambda batch: batch, is_idle=lambda: next(answers))
     assert list(fetcher) == [0, 1, 2, 3]
     assert fetcher.waiting.reading_s == 1
+
+
+def test_what_steps_draw_themselves_is_waited_for_in_the_same_way(clock):
+    fetcher = DrawnFetcher(Slow(clock, 6), 6, lambda _: None)
+    for iterator in fetcher:
+        numbers = [next(iterator)[1] for _ in range(2)]
+        clock.now += sum(numbers)
+    waited = fetcher.waiting
+    assert (waited.opening_s, waited.reading_s, waited.running_s) == (5, 5, 5 + sum(range(6)))
 
 
 # ---------------------------------------------------------------------- advice
