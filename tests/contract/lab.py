@@ -179,9 +179,10 @@ class Lab:
     def trace(self, scenario: str) -> list[str]:
         """Return the calls of a scenario of tests/parity, without what stands after the bar."""
         if (self.name, scenario) not in _traces:
+            from recorder import without_trial
             from scenarios import trace
 
-            calls = trace(scenario, self.L, str(self.tmp / scenario))
+            calls = without_trial(trace(scenario, self.L, str(self.tmp / scenario)))
             _traces[self.name, scenario] = [call.split(" | ")[0] for call in calls]
         return _traces[self.name, scenario]
 

@@ -411,3 +411,16 @@ def make_logger(L: Any, recorder: Recorder, root: str) -> Any:
             recorder.note("logger", "finalize", {"status": status})
 
     return RecorderLogger()
+
+
+def without_trial(calls: list[str]) -> list[str]:
+    """Return a trace without the states that levin asks for before it trains: could they be loaded again?
+
+    They are the last before the gradients are cleared.
+    """
+    kept: list[str] = []
+    for call in calls:
+        while call.startswith("module.zero_grad") and kept and ".state_dict" in kept[-1]:
+            kept.pop()
+        kept.append(call)
+    return kept

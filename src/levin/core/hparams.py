@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import inspect
-import operator
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
-from levin.checkpoint.plain import plain, type_name
-from levin.utils.apply import apply_to_collection
-from levin.utils.imports import available, require
+from levin.checkpoint.forms import is_omegaconf, taken
+from levin.checkpoint.plain import LEFT_OUT, NotPlainError, in_order, pack, type_name, unpack
+from levin.checkpoint.recipes import Home, NotRestorableError
 from levin.utils.rank import rank_zero_warn
 from levin.utils.types import AttributeDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from types import FrameType
+
+    from levin.checkpoint.forms import Mark
 
 # What `hparams_name` says when the entries are the arguments, rather than the content of one of them.
 ARGUMENTS = "kwargs"
@@ -34,14 +33,13 @@ ARGUMENTS = "kwargs"
 # Entries that tell how to build an object; they are no settings.
 BUILD_KEYS = frozenset({"_class_path", "_instantiator"})
 
-_REFUSED = object()
-
 
 class HyperparametersMixin:
     """Adds `save_hyperparameters` and `hparams` to a class.
 
     Attributes:
         logs_hyperparameters: Whether the hyper-parameters go to the loggers when a run starts.
+        big_hparams_are_told: Whether it was said that they make checkpoints big.
     """
 
     CHECKPOINT_HYPER_PARAMS_KEY = "hyper_parameters"
@@ -54,6 +52,7 @@ class HyperparametersMixin:
     _hparams_initial: Any = None
     _hparams_name: str | None = None
     _hparams_refused: frozenset[str] = frozenset()
+    big_hparams_are_told: bool = False
 
     def save_hyperparameters(
         self,
@@ -128,24 +127,26 @@ class HyperparametersMixin:
     def hyper_parameters_for_checkpoint(self) -> dict[str, Any]:
         """What a checkpoint keeps: entries under the keys ``CHECKPOINT_HYPER_PARAMS_*``, if any are saved.
 
-        Values are made plain. One that can't be is left out, with a warning the first time.
+        Values are made plain, and marks beside them tell what they were. What has neither a plain form nor an
+        import path is left out, with a warning the first time.
         """
         if not self.hparams:
             return {}
-        content = _without_omegaconf(self.hparams)
-        values = {name: _plain_or_refused(name, value) for name, value in content.items()}
-        refused = {name: content[name] for name, value in values.items() if value is _REFUSED}
-        self._report(refused)
-        kept = {name: value for name, value in values.items() if name not in refused}
-        if _is_omegaconf(self.hparams):
-            kinds: list[Any] = [[[], _OMEGACONF]]
-        else:
-            kinds = list(_kinds({name: self.hparams[name] for name in kept}))
+        home = Home.of(self)
+        values = dict(_entries_in(self.hparams))
+        refused = {name: error for name, value in values.items() if (error := _refusal(name, value, home))}
+        kept, marks = pack({name: values[name] for name in values if name not in refused}, "hparams", home)
+        told = {name: refused[name] for name in refused if not _is_default(type(self), name, values[name])}
+        if told:
+            inside = {str(name): {"is": MISSING, "type": type_name(values[name])} for name in told}
+            marks = {**marks, "in": {**marks.get("in", {}), **inside}}
+        self._report(told)
         entries: dict[str, Any] = {self.CHECKPOINT_HYPER_PARAMS_KEY: kept}
         if self._hparams_name is not None:
             entries[self.CHECKPOINT_HYPER_PARAMS_NAME] = self._hparams_name
-        if kinds:
-            entries[_kinds_key(self)] = plain(kinds)
+        marks = {**marks, **_mark_of(self.hparams)}
+        if marks:
+            entries[_marks_key(self)] = marks
         return entries
 
     def _arguments(self, frame: FrameType | None) -> dict[str, Any]:
@@ -164,35 +165,110 @@ class HyperparametersMixin:
             arguments.update({name: getattr(self, name) for name in names})
         return arguments
 
-    def _report(self, refused: dict[str, Any]) -> None:
+    def _report(self, refused: dict[str, NotPlainError]) -> None:
         """Say which entries a checkpoint goes without, each once."""
         new = sorted(refused.keys() - self._hparams_refused)
         if not new:
             return
         self._hparams_refused |= frozenset(new)
-        listed = ", ".join(f"`hparams.{name}` ({type_name(refused[name])})" for name in new)
+        listed = ", ".join(f"`{refused[name].path}` ({refused[name].kind})" for name in new)
         arguments = ", ".join(f"{name}=..." for name in new)
         rank_zero_warn(
-            f"Checkpoints of {type(self).__name__} leave out {listed}: only plain values and tensors can be "
-            f"loaded safely. To load one, write `load_from_checkpoint(path, {arguments})`; to be rid of "
-            f"this warning, `save_hyperparameters(ignore={new})`."
+            f"Checkpoints of {type(self).__name__} leave out {listed}: only plain values, tensors and what "
+            "an import path tells can be loaded safely. To load one, write "
+            f"`load_from_checkpoint(path, {arguments})`; to be rid of this warning, "
+            f"`save_hyperparameters(ignore={new})`."
         )
 
 
-def restored(checkpoint: Mapping[str, Any], owner: type[HyperparametersMixin]) -> tuple[Any, str | None]:
+def announce(owner: HyperparametersMixin) -> None:
+    """Say, before there are any checkpoints, what they will go without and what will make them big.
+
+    Each is said once.
+    """
+    kept = owner.hyper_parameters_for_checkpoint().get(owner.CHECKPOINT_HYPER_PARAMS_KEY, {})
+    found: dict[str, int] = {}
+    _weigh(kept, "hparams", found)
+    if not found or owner.big_hparams_are_told:
+        return
+    owner.big_hparams_are_told = True
+    listed = ", ".join(f"`{path}` ({size / 1e6:.0f} MB)" for path, size in found.items())
+    names = sorted({path.split(".")[1] for path in found if "." in path})
+    rank_zero_warn(
+        f"Every checkpoint of {type(owner).__name__} will hold {listed}, as hyper-parameters. Data are no "
+        f"settings: leave them out with `save_hyperparameters(ignore={names})` and give them to "
+        "`load_from_checkpoint` by name, or save where they come from."
+    )
+
+
+_BIG = 10_000_000  # bytes; settings that a person wrote are far from it
+
+
+def _weigh(value: Any, path: str, found: dict[str, int]) -> int:
+    """Put into ``found`` what is big in ``value``, the innermost of it, and return the bytes of the rest."""
+    if isinstance(value, Tensor):
+        size = value.nbytes
+    elif isinstance(value, (str, bytes, bytearray)):
+        size = len(value)
+    elif isinstance(value, dict):
+        size = sum(_weigh(item, f"{path}.{key}", found) for key, item in value.items())
+    elif isinstance(value, (list, tuple, set)):
+        size = sum(_weigh(item, f"{path}.{index}", found) for index, item in enumerate(value))
+    else:
+        size = 8
+    if size < _BIG:
+        return size
+    found[path] = size
+    return 0
+
+
+class Restored(NamedTuple):
+    """The hyper-parameters in a checkpoint.
+
+    Attributes:
+        values: Those that could be made again.
+        holder: The name of the one argument whose content they are, or None.
+        missing: Name -> why it is not among the values.
+    """
+
+    values: Any
+    holder: str | None
+    missing: dict[str, str]
+
+
+def restored(
+    checkpoint: Mapping[str, Any], owner: type[HyperparametersMixin], *, is_trusted: bool = False
+) -> Restored:
     """What ``checkpoint`` holds for ``owner``.
 
-    Returns:
-        The hyper-parameters, and the name of the one argument whose content they are, or None.
+    Args:
+        checkpoint: The checkpoint.
+        owner: The class whose hyper-parameters they are.
+        is_trusted: Whether the file may have modules imported and functions named as it likes.
     """
     values = checkpoint.get(owner.CHECKPOINT_HYPER_PARAMS_KEY, {})
-    kinds = checkpoint.get(_kinds_key(owner), [])
-    if kinds:
-        values = copy.deepcopy(values)
-    for path, kind in reversed(kinds):  # what is inside comes first
-        values = _rebuilt(values, path, _BUILDERS.get(kind, lambda content: content))
+    marks = checkpoint.get(_marks_key(owner)) or {}
+    missing: dict[str, str] = {}
+    home = Home.of(owner, is_trusted=is_trusted)
+    if marks:
+        inside, content = marks.get("in", {}), values
+        values = {}
+        for name in in_order(content, marks):
+            try:
+                values[name] = unpack(
+                    content.get(name, LEFT_OUT), inside.get(name, {}), home, f"hparams.{name}"
+                )
+            except NotRestorableError as error:  # noqa: PERF203  # the others are made all the same
+                missing[name] = error.reason
+        missing |= {
+            name: f"it was a {mark['type']}, which no checkpoint can hold"
+            for name, mark in inside.items()
+            if mark.get("is") == MISSING
+        }
+        whole = {word: mark for word, mark in marks.items() if word != "in"}
+        values = unpack(values, whole, home, "hparams")
     name = checkpoint.get(owner.CHECKPOINT_HYPER_PARAMS_NAME)
-    return values, None if name == ARGUMENTS else name
+    return Restored(values, None if name == ARGUMENTS else name, missing)
 
 
 def hyperparameters_to_log(*owners: HyperparametersMixin | None) -> dict[str, Any] | None:
@@ -274,7 +350,7 @@ def _entries_of(obj: Any) -> Any:
     """What is in an object that stands for all hyper-parameters; an OmegaConf container stays what it is."""
     if isinstance(obj, Namespace):
         return dict(vars(obj))
-    if _is_omegaconf(obj):
+    if is_omegaconf(obj):
         return obj
     if isinstance(obj, Mapping):
         return dict(obj)
@@ -286,12 +362,16 @@ def _entries_of(obj: Any) -> Any:
 
 
 def _advise_against_modules(values: Mapping[str, Any], ignored: set[str]) -> None:
-    names = [name for name, value in values.items() if isinstance(value, nn.Module) and name not in ignored]
+    names = [name for name, value in values.items() if _has_weights(value) and name not in ignored]
     if names:
         rank_zero_warn(
             f"The hyper-parameters {names} are `nn.Module`s. Their weights are in the checkpoint already, "
             f"in the state dict: leave them out with `save_hyperparameters(ignore={names})`."
         )
+
+
+def _has_weights(value: Any) -> bool:
+    return isinstance(value, nn.Module) and bool([*value.parameters(), *value.buffers()])
 
 
 def _copied(values: Any) -> Any:
@@ -319,75 +399,39 @@ def _differ(first: Any, second: Any) -> bool:
         return True
 
 
-# -------------------------------------------------------- types that plain values stand for, to be had back
+# ------------------------------------------------------------------------------- what checkpoints keep
 
-_OMEGACONF = "OmegaConf"
-
-
-def _to_omegaconf(content: Any) -> Any:
-    return require("omegaconf", extra="").OmegaConf.create(content) if available("omegaconf") else content
+MISSING = "missing"
+"""What the mark of an entry says that is not in the file, and can't be made again."""
 
 
-_BUILDERS: dict[str, Callable[[Any], Any]] = {
-    "Namespace": lambda content: Namespace(**content),
-    "AttributeDict": AttributeDict,
-    "Path": Path,
-    _OMEGACONF: _to_omegaconf,
-}
-
-
-def _kinds_key(owner: HyperparametersMixin | type[HyperparametersMixin]) -> str:
+def _marks_key(owner: HyperparametersMixin | type[HyperparametersMixin]) -> str:
     return f"{owner.CHECKPOINT_HYPER_PARAMS_TYPE}s"
 
 
-def _kinds(value: Any, path: tuple[Any, ...] = ()) -> Iterator[list[Any]]:
-    """``[path, name]`` for each part whose type a checkpoint does not keep, the outer before the inner."""
-    kind = _kind(value)
-    if kind is not None:
-        yield [list(path), kind]
-    inside = vars(value) if isinstance(value, Namespace) else value
-    if isinstance(inside, dict):
-        for key, item in inside.items():
-            yield from _kinds(item, (*path, key))
-    elif isinstance(inside, list):
-        for index, item in enumerate(inside):
-            yield from _kinds(item, (*path, index))
+def _entries_in(hparams: Any) -> Iterable[tuple[Any, Any]]:
+    """The entries, those of OmegaConf's containers as they are written."""
+    found = taken(hparams) if is_omegaconf(hparams) else None
+    return (hparams if found is None else found[0]).items()  # type: ignore[no-any-return]
 
 
-def _rebuilt(values: Any, path: list[Any], build: Callable[[Any], Any]) -> Any:
-    """``values`` with what is at ``path`` built anew; nothing happens if a hook has taken it away."""
-    if not path:
-        return build(values)
-    *above, last = path
-    with suppress(LookupError, TypeError):
-        parent = functools.reduce(operator.getitem, above, values)
-        parent[last] = build(parent[last])
-    return values
+def _mark_of(hparams: Any) -> Mark:
+    """What the hyper-parameters are as a whole; an ordinary dict need not say it."""
+    found = taken(hparams) if is_omegaconf(hparams) else None
+    return {} if found is None else found[1]
 
 
-def _kind(value: Any) -> str | None:
-    if isinstance(value, PurePath):
-        return "Path"
-    if type(value) in (Namespace, AttributeDict):
-        return type(value).__name__
-    return _OMEGACONF if _is_omegaconf(value) else None
-
-
-def _is_omegaconf(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "omegaconf"
-
-
-def _without_omegaconf(value: Any) -> Any:
-    """``value`` with dicts and lists for OmegaConf's containers, their interpolations as they are written."""
-    omegaconf = sys.modules.get("omegaconf")
-    if omegaconf is None:
-        return value
-    kinds = (omegaconf.DictConfig, omegaconf.ListConfig)
-    return apply_to_collection(value, kinds, omegaconf.OmegaConf.to_container, resolve=False)
-
-
-def _plain_or_refused(name: str, value: Any) -> Any:
+def _refusal(name: Any, value: Any, home: Home) -> NotPlainError | None:
+    """Why no checkpoint can hold an entry, or None."""
     try:
-        return plain(value, f"hparams.{name}")
-    except TypeError:
-        return _REFUSED
+        pack(name, f"hparams, key {name!r}")
+        pack(value, f"hparams.{name}", home)
+    except NotPlainError as error:
+        return error
+    return None
+
+
+def _is_default(cls: type, name: str, value: Any) -> bool:
+    """Whether ``value`` is what the argument ``name`` is in any case, unless it is given."""
+    parameter = inspect.signature(cls).parameters.get(name)
+    return parameter is not None and parameter.default is value

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from levin.checkpoint.io import as_checkpoint, load
-from levin.checkpoint.plain import plain
+from levin.checkpoint.plain import as_written, plain
 from levin.core.hparams import BUILD_KEYS, HyperparametersMixin, restored
 from levin.utils.imports import require
 from levin.utils.paths import PathLike, atomic_writer, exists, is_dir, open_file, parent
@@ -66,7 +66,7 @@ def load_module_from_checkpoint(
 ) -> M:
     """Make a module from a checkpoint: see `LightningModule.load_from_checkpoint`."""
     checkpoint = _read(path, map_location, weights_only)
-    module = _build(cls, checkpoint, hparams_file, kwargs)
+    module = _build(cls, checkpoint, hparams_file, kwargs, is_trusted=weights_only is False)
     strict = _strictness(module, strict)
     module.configure_model()
     module.on_load_checkpoint(checkpoint)
@@ -94,7 +94,7 @@ def load_datamodule_from_checkpoint(
 ) -> D:
     """Make a data module from a checkpoint: see `LightningDataModule.load_from_checkpoint`."""
     checkpoint = _read(path, map_location, weights_only)
-    datamodule = _build(cls, checkpoint, hparams_file, kwargs)
+    datamodule = _build(cls, checkpoint, hparams_file, kwargs, is_trusted=weights_only is False)
     if cls.__qualname__ in checkpoint:
         datamodule.load_state_dict(checkpoint[cls.__qualname__])
     return datamodule
@@ -102,7 +102,8 @@ def load_datamodule_from_checkpoint(
 
 def _read(path: PathLike | IO[bytes], map_location: Any, weights_only: bool | None) -> dict[str, Any]:
     map_location = _where_it_was if map_location is None else map_location
-    return as_checkpoint(load(path, map_location, weights_only), path)
+    content = as_checkpoint(load(path, map_location, weights_only), path)
+    return as_written(content, is_trusted=weights_only is False)
 
 
 def _refuse_instance(owner: type, name: str, *_: Any, **__: Any) -> None:
@@ -129,18 +130,25 @@ def _where_it_was(storage: Any, location: str) -> Any:
 
 
 def _build(
-    cls: type[T], checkpoint: Mapping[str, Any], hparams_file: PathLike | None, kwargs: dict[str, Any]
+    cls: type[T],
+    checkpoint: Mapping[str, Any],
+    hparams_file: PathLike | None,
+    kwargs: dict[str, Any],
+    *,
+    is_trusted: bool,
 ) -> T:
     """Call ``cls`` with the hyper-parameters of the checkpoint, or of the file, and ``kwargs`` over them."""
-    values, holder = restored(checkpoint, cls)
+    values, holder, lost = restored(checkpoint, cls, is_trusted=is_trusted)
     for key in _OLD_KEYS:
         values = {**checkpoint[key], **values} if isinstance(checkpoint.get(key), Mapping) else values
     if hparams_file is not None:
-        values = _read_hparams_file(hparams_file)
+        values, lost = _read_hparams_file(hparams_file), {}
     names, required, takes_all = _parameters(cls)
     own = {name: value for name, value in kwargs.items() if name in names}
     others = {name: value for name, value in kwargs.items() if name not in names}
     if holder in names:
+        if holder not in own and (needed := [name for name in lost if name not in others]):
+            raise TypeError(_missing(cls, f"`{holder}`", needed, values, lost))
         content = AttributeDict(values) if isinstance(values, dict) else values
         content.update(others)
         return cls(**{str(holder): content, **own})
@@ -150,21 +158,34 @@ def _build(
             f"{', '.join(names) or 'none'}."
         )
     arguments = {name: value for name, value in values.items() if name not in BUILD_KEYS} | kwargs
-    missing = [name for name in required if name not in arguments]
-    if missing:
-        raise TypeError(_missing(cls, missing, [name for name in values if name not in BUILD_KEYS]))
+    if needed := [name for name in required if name not in arguments]:
+        raise TypeError(_missing(cls, f"`{cls.__name__}.__init__`", needed, values, lost))
+    if absent := [name for name in lost if (takes_all or name in names) and name not in arguments]:
+        rank_zero_warn(
+            f"The defaults of {cls.__name__} are used for {_listed(absent, lost)}. {_give(cls, absent)}"
+        )
     return cls(**{name: value for name, value in arguments.items() if takes_all or name in names})
 
 
-def _missing(cls: type, missing: list[str], stored: list[str]) -> str:
-    """What to do about arguments that nobody gives."""
+def _missing(
+    cls: type, place: str, needed: list[str], values: Mapping[str, Any], lost: Mapping[str, str]
+) -> str:
+    """What to do about entries that ``place`` needs and nobody gives; ``lost``: why some are not stored."""
+    stored = [name for name in values if name not in BUILD_KEYS]
     holds = f"these hyper-parameters: {', '.join(stored)}" if stored else "no hyper-parameters"
-    given = ", ".join(f"{name}=..." for name in missing)
-    return (
-        f"`{cls.__name__}.__init__` needs {', '.join(missing)}, and the checkpoint holds {holds}. Give what "
-        f"is missing: {cls.__name__}.load_from_checkpoint(path, {given}). To have it in checkpoints from now "
-        "on, call `self.save_hyperparameters()` in `__init__`."
-    )
+    said = f"{place} needs {_listed(needed, lost)}, and the checkpoint holds {holds}. {_give(cls, needed)}"
+    if lost.keys() >= set(needed):
+        return said
+    return f"{said} To have it in checkpoints from now on, call `self.save_hyperparameters()` in `__init__`."
+
+
+def _listed(names: list[str], lost: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({lost[name]})" if name in lost else name for name in names)
+
+
+def _give(cls: type, names: list[str]) -> str:
+    given = ", ".join(f"{name}=..." for name in names)
+    return f"Give what is missing: {cls.__name__}.load_from_checkpoint(path, {given})."
 
 
 def _parameters(cls: type) -> tuple[list[str], list[str], bool]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from levin.core.callback import Checkpoint
 from levin.core.datamodule import LightningDataModule
 from levin.core.hooks import DataHooks
 from levin.core.hparams import hyperparameters_to_log
@@ -162,6 +163,8 @@ class RunningTrainer(TrainerView):
         self._log_hyperparameters(module)
         if is_fit and checkpoint is not None:
             saving.restore_training(run, checkpoint)
+        if is_fit and any(isinstance(callback, Checkpoint) for callback in self.callbacks):
+            saving.check(run, self.callbacks)
         module.zero_grad()
 
     def _settle_versions(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from levin._version import __version__
 from levin.callbacks.model_checkpoint import ModelCheckpoint
 from levin.checkpoint.io import as_checkpoint
-from levin.checkpoint.plain import plain
+from levin.checkpoint.plain import as_file, as_written, pack
+from levin.core.hparams import announce
 from levin.core.metrics import to_numbers
 from levin.core.optimizers import SchedulerSet
 from levin.trainer.states import TrainerFn
@@ -19,7 +21,7 @@ from levin.utils.paths import exists, filesystem, is_local, join, listdir, local
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from levin.core.callback import Callback, Checkpoint
     from levin.trainer.states import Run
@@ -70,8 +72,41 @@ def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False)
             hook(checkpoint)
     for hook in run.hooks.of_module("on_save_checkpoint"):
         hook(checkpoint)
-    result: dict[str, Any] = plain(checkpoint)
-    return result
+    return as_file(checkpoint)
+
+
+def check(run: Run, callbacks: Sequence[Callback]) -> None:
+    """Find out, before hours of training, whether a checkpoint of the run could be loaded.
+
+    Hyper-parameters that can't be kept, and such that make checkpoints big, are told. What hooks add while a
+    checkpoint is made is not known yet.
+
+    Raises:
+        NotPlainError: If a state can't be written so that it loads safely; names it.
+    """
+    for owner in (run.module, run.datamodule):
+        if owner is not None:
+            announce(owner)
+    strategy = run.strategy
+    states: dict[str, Callable[[], Any]] = {
+        f"callbacks.{callback.state_key}": callback.state_dict
+        for callback in callbacks
+        if not type(callback).state_dict.__module__.startswith("levin.")  # ours are known to be plain
+    }
+    if run.datamodule is not None:
+        states[type(run.datamodule).__qualname__] = run.datamodule.state_dict
+    if not strategy.shards_parameters:
+        states["state_dict"] = partial(strategy.get_module_state_dict, run.module)
+        for index, optimizer in enumerate(strategy.optimizers):
+            states[f"optimizer_states.{index}"] = partial(strategy.get_optimizer_state, optimizer)
+    for index, config in enumerate(run.lr_scheduler_configs):
+        states[f"lr_schedulers.{index}"] = config.scheduler.state_dict
+    for name, state_dict in states.items():
+        try:
+            state = state_dict()
+        except Exception:  # it may be a state that only training gives
+            continue
+        pack(state, f"checkpoint.{name}")
 
 
 _NO_BATCHES = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
@@ -106,7 +141,10 @@ def read(run: Run, path: str, *, weights_only: bool | None) -> dict[str, Any]:
         KeyError: If it holds weights only, and training is to go on from it.
         MisconfigurationException: If it is further on than the run is to go.
     """
-    checkpoint = as_checkpoint(run.strategy.load_checkpoint(path, weights_only=weights_only), path)
+    checkpoint = as_written(
+        as_checkpoint(run.strategy.load_checkpoint(path, weights_only=weights_only), path),
+        is_trusted=weights_only is False,
+    )
     if run.state.fn is not TrainerFn.FITTING:
         return checkpoint
     missing = [key for key in ("optimizer_states", "lr_schedulers", "loops") if key not in checkpoint]
