@@ -22,9 +22,10 @@ HERE = Path(__file__).parent
 PROGRAMS = sorted((HERE / "programs").glob("*.py"))
 SOURCE = Path(levin.__file__).parents[1]
 
-needs_pyright = pytest.mark.skipif(
-    shutil.which("pyright") is None, reason="pyright is not on PATH: npm install -g pyright"
+PYRIGHT = shutil.which(
+    "pyright", path=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
+needs_pyright = pytest.mark.skipif(PYRIGHT is None, reason="pyright is not there: pip install 'levin[dev]'")
 
 
 def mypy(*files: Path) -> subprocess.CompletedProcess[str]:
@@ -39,7 +40,7 @@ def mypy(*files: Path) -> subprocess.CompletedProcess[str]:
 def pyright(*arguments: str) -> dict:
     # what is installed beside this Python is named, too: `--verifytypes` does not ask the interpreter for it
     places = os.pathsep.join([str(SOURCE), sysconfig.get_paths()["purelib"]])
-    command = ["pyright", f"--pythonpath={sys.executable}", "--outputjson", *arguments]
+    command = [str(PYRIGHT), f"--pythonpath={sys.executable}", "--outputjson", *arguments]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, timeout=280
     )

@@ -57,7 +57,9 @@ class EpochEndMixin(LightningModule):
         ...         self.log("val_loss", sum(out["val_loss"] for out in outputs) / len(outputs))
     """
 
-    adapted_hooks = frozenset(f"{stage}_{kind}_end" for stage in _PREFIXES for kind in ("epoch", "step"))
+    adapted_hooks: frozenset[str] = frozenset(
+        f"{stage}_{kind}_end" for stage in _PREFIXES for kind in ("epoch", "step")
+    )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let steps end in `*_step_end`, and let a class's own callbacks come with the one that collects."""

@@ -55,7 +55,7 @@ class Strategy(ABC):
     ) -> None:
         self.accelerator = accelerator
         self.set_precision(precision or Precision())
-        self.brings_checkpoint_io = checkpoint_io is not None
+        self.brings_checkpoint_io: bool = checkpoint_io is not None
         self.checkpoint_io: CheckpointIO = checkpoint_io or TorchCheckpointIO()
         self.model: nn.Module | None = None
         self.optimizers: list[Optimizer] = []

@@ -196,6 +196,11 @@ class AutomaticStep:
         if self.has_own_clipping or self._run.updates.gradient_clip_val is not None:
             self.clip(optimizer)
 
+    def _take_back(self, step: int) -> None:
+        """Forget the batch, and that there was a step with it."""
+        self.progress.step, self.stepped = step, False
+        self.batch = self.output = self.loss = None
+
     def _zero_grad(self, run: Run) -> Callable[[], None]:
         custom = _override(run, "optimizer_zero_grad")
         if custom is None:
@@ -227,9 +232,8 @@ class GuardedStep(AutomaticStep):
             outputs = super().run(batch, batch_idx, is_last)
         except SkipStep:
             outputs = self._outputs()
-            self.batch = self.output = self.loss = None
         if self._is_left_out:  # a module's own `optimizer_step` may have gone on
-            self.progress.step, self.stepped = step, False
+            self._take_back(step)
         return outputs
 
     def finish(self) -> bool:
@@ -239,7 +243,7 @@ class GuardedStep(AutomaticStep):
             if self._has_gradients:
                 super().finish()
         if self._is_left_out:
-            self.progress.step, self.stepped = step, False
+            self._take_back(step)
         return self.progress.step > step
 
     def _differentiate(self, loss: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -55,7 +55,7 @@ class TrainerView(FromNamespace):
     Those declared with `Setting` may be set at any time, and are checked as the constructor checks them.
     """
 
-    former_arguments = tuple(ARGUMENTS)
+    former_arguments: ClassVar[tuple[str, ...]] = tuple(ARGUMENTS)
 
     run: Run
     metrics: Metrics
