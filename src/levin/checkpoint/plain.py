@@ -68,7 +68,7 @@ class NotPlainError(TypeError):
     def __init__(self, value: Any, path: str, message: str) -> None:
         super().__init__(message)
         self.path = path
-        self.kind = type_name(value)
+        self.kind: str = type_name(value)
 
 
 def plain(value: Any, path: str = "checkpoint") -> Any:

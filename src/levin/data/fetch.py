@@ -141,6 +141,9 @@ class DrawnFetcher(Fetcher):
         **options: More of `Fetcher`'s; ``ends_early`` makes no difference, since nobody knows what is drawn.
     """
 
+    done: bool
+    fetched: int
+
     def __init__(
         self,
         batches: Iterable[Any],
