@@ -690,10 +690,61 @@ def _(lab):
     return (trainer.state.status, trainer.interrupted), len(model.noted("train"))
 
 
-waiting(
-    4,
-    ("2.13/SIGTERM", "received_sigterm is set, and SIGTERMException raised after the batch at hand"),
+def terminate(lab, **hooks):
+    """Return the Trainer of a fit that is told to end in its second batch, and what was raised."""
+
+    def training_step(model, batch, batch_idx):
+        model.note("train", batch_idx)
+        if batch_idx == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return model.weight * 1
+
+    trainer = lab.trainer()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        trainer.fit(lab.model(training_step=training_step, **hooks), lab.loader(3))
+    except SystemExit as caught:
+        return trainer, caught
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return trainer, None
+
+
+@line(
+    "2.13/SIGTERM",
+    "received_sigterm is set, and SIGTERMException raised after the batch at hand",
+    ("SIGTERMException", True, "interrupted", ["0", "1"], 2),
 )
+def _(lab):
+    trainer, raised = terminate(lab)
+    notes = trainer.lightning_module.noted("train")
+    return (
+        type(raised).__name__, trainer.received_sigterm, trainer.state.status, notes, trainer.global_step,
+    )  # fmt: skip
+
+
+@line("2.13/SIGTERM/status", "the program's exit status", None, ours=143, differs="SIGTERM in `fit`")
+def _(lab):
+    _, raised = terminate(lab)
+    return raised.code
+
+
+@line(
+    "2.13/SIGTERM/a batch's end",
+    "its hook sees received_sigterm, and no closing hook runs",
+    [True],
+)
+def _(lab):
+    seen = []
+    terminate(
+        lab,
+        on_train_batch_end=lambda model, *_: seen.extend([True] * model.trainer.received_sigterm),
+        on_train_epoch_end=lambda _: seen.append("epoch"),
+        on_train_end=lambda _: seen.append("end"),
+    )
+    return seen
+
+
 waiting(
     5,
     ("2.13/SIGTERM/ranks", "rank 0's flag is everybody's"),
@@ -955,10 +1006,35 @@ def _(lab):
     lab.fit()
 
 
-waiting(
-    "advice that has evidence (BETTER 44)",
-    ("2.15/num_workers", "few workers, and workers that do not persist, are warned of"),
+@line(
+    "2.15/num_workers",
+    "few workers are warned of",
+    Warns("PossibleUserWarning", "does not have many workers"),
+    ours=Silent("workers"),
+    differs="`num_workers`",
 )
+def _(lab):
+    affinity, os.sched_getaffinity = os.sched_getaffinity, lambda _: set(range(8))
+    try:
+        lab.fit(train=DataLoader(torch.arange(3.0), num_workers=0))
+    finally:
+        os.sched_getaffinity = affinity
+
+
+@line(
+    "2.15/persistent_workers",
+    "so are workers that are started anew for each epoch",
+    Warns("UserWarning", "persistent_workers=True"),
+    ours=Silent("persistent_workers"),
+    differs="`persistent_workers`",
+)
+def _(lab):
+    def on_train_start(_):
+        raise OSError  # before they are started
+
+    loader = DataLoader(torch.arange(3.0), num_workers=1, multiprocessing_context="spawn")
+    with contextlib.suppress(OSError):
+        lab.fit(lab.model(on_train_start=on_train_start), train=loader)
 
 
 @line("2.15/predict/drop_last", "predictions are made of all rows", [[0.0, 1.0], [2.0]])

@@ -6,6 +6,8 @@ module's.
 
 from __future__ import annotations
 
+import signal
+
 import torch
 from lab import between
 from lines import ANYTHING, Raises, line, lines, waiting
@@ -341,7 +343,29 @@ waiting(
     ),
     ("3.1/12-19 S hooks", "S.on_train_start, S.training_step, S.pre_backward ... after the module's"),
 )
-waiting(4, ("3.1/9 signals", "signal handlers are set once the run is restored"))
+
+
+@line(
+    "3.1/9 signals",
+    "signal handlers are set once the run is restored",
+    {"setup": False, "on_fit_start": False, "on_train_start": True, "afterwards": False},
+    ours={"setup": True, "on_fit_start": True, "on_train_start": True, "afterwards": False},
+    differs="SIGTERM in `fit`",
+)
+def _(lab):
+    before, seen = signal.getsignal(signal.SIGTERM), {}
+
+    def look(name):
+        seen[name] = signal.getsignal(signal.SIGTERM) is not before
+
+    model = lab.model(
+        setup=lambda _, stage: look("setup"),
+        on_fit_start=lambda _: look("on_fit_start"),
+        on_train_start=lambda _: look("on_train_start"),
+    )
+    lab.fit(model)
+    look("afterwards")
+    return seen
 
 
 # ---------------------------------------------------------------------- 3.2: evaluations
