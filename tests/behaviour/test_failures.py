@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import gc
+import multiprocessing
 import signal
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,7 +15,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import levin as L
-from levin.loggers import Logger
+from levin.callbacks import ModelCheckpoint
+from levin.loggers import CSVLogger, Logger
+from levin.strategies import SingleDeviceStrategy
 from levin.utils.errors import MisconfigurationException
 
 
@@ -167,6 +172,53 @@ def test_after_an_exception_the_trainer_works_again(trainer, model, name, part):
     assert model.training
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
+
+
+class TornDown(SingleDeviceStrategy):
+    """Counts how often it was torn down, which may be more than once."""
+
+    ends = 0
+
+    def teardown(self):
+        self.ends += 1
+        super().teardown()
+
+
+BEFORE_TRAINING = ["setup", "on_fit_start", "on_sanity_check_start", "on_sanity_check_end", "on_train_start"]
+
+
+@pytest.mark.parametrize("hook", [*HOOKS["fit"].split(), "on_save_checkpoint", "state_dict"])
+def test_after_an_exception_files_are_whole_counters_true_and_nobody_works_on(noting, tmp_path, hook):
+    class Failing(L.Callback): ...
+
+    def fail(callback, *args, **kwargs):
+        if hook in BEFORE_TRAINING or trainer.current_epoch >= 1:
+            raise OopsError(hook)
+        return {} if hook == "state_dict" else None
+
+    setattr(Failing, hook, fail)
+    noting.on_train_batch_end = lambda outputs, batch, batch_idx: noting.log("loss", outputs["loss"])
+    validates = "validation" in hook or "sanity" in hook
+    train, val = (DataLoader(torch.arange(3.0), num_workers=count) for count in (not validates, validates))
+    trainer = L.Trainer(
+        accelerator="cpu", strategy=TornDown(), max_epochs=2, log_every_n_steps=1, enable_progress_bar=False,
+        logger=CSVLogger(tmp_path, name="", version=""), enable_model_summary=False, callbacks=[
+            ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, save_last=True), Failing(),
+        ],
+    )  # fmt: skip
+    with pytest.raises(OopsError):
+        trainer.fit(noting, train, val)
+    assert multiprocessing.active_children() == []
+    assert trainer.strategy.ends > 0
+    assert noting.num_steps == trainer.global_step
+    steps = {path.name: torch.load(path)["global_step"] for path in tmp_path.glob("*.ckpt")}
+    names = {f"epoch={(step - 1) // 3}-step={step}.ckpt": step for step in steps.values()}
+    assert steps == ({**names, "last.ckpt": max(steps.values())} if steps else {})
+    assert {path.name for path in tmp_path.iterdir()} <= {*steps, "metrics.csv", "hparams.yaml"}
+    with (tmp_path / "metrics.csv").open() if trainer.global_step else nullcontext([]) as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(trainer.global_step))[: len(rows)]
+    assert len(rows) >= trainer.global_step - 1
 
 
 def test_after_an_exception_a_fit_counts_on_from_whole_epochs(quiet, noting, batches, tmp_path):

@@ -80,7 +80,12 @@ def fit(module, loader, **arguments):
     return trainer
 
 
-@pytest.mark.parametrize("sizes", compositions(SAMPLES), ids=lambda sizes: "+".join(map(str, sizes)))
+EACH_PARTITION = pytest.mark.parametrize(
+    "sizes", compositions(SAMPLES), ids=lambda sizes: "+".join(map(str, sizes))
+)
+
+
+@EACH_PARTITION
 @pytest.mark.parametrize("by", ["samples", "tokens"])
 def test_a_window_has_the_gradients_of_one_big_batch_however_it_is_cut(by, sizes):
     batches = list(zip(*(part.split(sizes) for part in sentences()), strict=True))
@@ -92,6 +97,42 @@ def test_a_window_has_the_gradients_of_one_big_batch_however_it_is_cut(by, sizes
     (gradients,) = module.gradients
     for ours, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@EACH_PARTITION
+@pytest.mark.parametrize(("by", "window"), [("batches", SAMPLES), (None, SAMPLES), (None, None)])
+def test_a_window_has_the_mean_of_its_batches_gradients_however_it_is_cut(by, window, sizes):
+    batches = list(zip(*(part.split(sizes) for part in sentences()), strict=True))
+    module = Sentences()
+    fit(
+        module,
+        batches,
+        accumulate_grad_batches=window or len(sizes),
+        normalize_by=by,
+        precision="64-true",
+    )
+    total = sum(module.losses(batch).view(batch[1].shape).mean() for batch in batches)
+    divisor = len(sizes) if by == "batches" or window is None else window
+    expected = whole_batch_gradients(module, total / divisor)
+    (gradients,) = module.gradients
+    for ours, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@EACH_PARTITION
+@pytest.mark.parametrize("by", ["samples", "tokens"])
+def test_each_of_several_windows_has_the_gradients_of_one_big_batch(by, sizes):
+    cut = [sizes[first : first + 2] for first in range(0, len(sizes), 2)]
+    module = Sentences(say=("num_tokens",) if by == "tokens" else ())
+    batches = list(zip(*(part.split(sizes) for part in sentences()), strict=True))
+    fit(module, batches, accumulate_grad_batches=2, normalize_by=by, precision="64-true")
+    windows = zip(*(part.split([sum(window) for window in cut]) for part in sentences()), strict=True)
+    for gradients, window in zip(module.gradients, windows, strict=True):
+        losses = module.losses(window)
+        counted = losses != 0 if by == "tokens" else torch.ones_like(losses)
+        expected = whole_batch_gradients(module, losses.sum() / counted.sum())
+        for ours, theirs in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("by", ["batches", "samples"])
