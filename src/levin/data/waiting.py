@@ -64,8 +64,8 @@ def advice(waiting: Waiting, num_batches: int, loaders: Sequence[Any], *, num_pr
     """
     reading_s, running_s = waiting.reading_s, waiting.running_s
     ours = [loader for loader in loaders if isinstance(loader, DataLoader)]
-    has_workers = any(loader.num_workers for loader in ours)
-    batch_s = TELL_FROM_SENT_BATCH_S if has_workers else TELL_FROM_BATCH_S
+    is_sent = len(ours) < len(loaders) or any(loader.num_workers for loader in ours)  # or may be
+    batch_s = TELL_FROM_SENT_BATCH_S if is_sent else TELL_FROM_BATCH_S
     if reading_s > max(TELL_FROM_S, TELL_FROM_SHARE * running_s, batch_s * num_batches):
         return (
             f"{reading_s / running_s:.0%} of the epoch's time went into waiting for training data "
@@ -85,7 +85,10 @@ def advice(waiting: Waiting, num_batches: int, loaders: Sequence[Any], *, num_pr
 def _help(loaders: Sequence[Any], ours: Sequence[DataLoader[Any]], num_processes: int) -> str:
     if not ours:
         kind = type(loaders[0]).__name__ if loaders else "loader"
-        return f"A {kind} reads it in this process; a `DataLoader` with workers reads beside the training."
+        return (
+            f"It comes from a {kind}. If that reads in this process, a `DataLoader` with workers would read "
+            "beside the training."
+        )
     workers, room = sum(loader.num_workers for loader in ours), suggested_max_num_workers(num_processes)
     if workers < room:
         return f"The loader has num_workers={workers}, and the machine has room: try num_workers={room}."
