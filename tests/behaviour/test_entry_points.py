@@ -230,6 +230,11 @@ def test_predictions_are_made_for_the_rows_of_an_incomplete_batch_too(quiet):
         assert len(loader) == 2
 
 
+def test_a_stream_drops_what_it_was_told_to_drop(quiet, stream):
+    loader = DataLoader(stream(5).dataset, batch_size=2, drop_last=True)
+    assert torch.cat(quiet().predict(Logging(), loader)).tolist() == [0, 1, 2, 3]
+
+
 class Writer(BasePredictionWriter):
     """Keeps what it is given to write."""
 

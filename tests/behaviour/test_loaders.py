@@ -205,6 +205,14 @@ def test_a_combined_loader_draws_together_in_every_stage(kind, mode):
     assert run(L, kind, data) == [(batch, index, 0) for index, batch in enumerate(COMBINED[mode])]
 
 
+def test_the_trainer_tells_what_a_combined_loader_combines(quiet, noting):
+    train, val = {"a": numbers(2), "b": numbers(3)}, [numbers(1), numbers(2)]
+    trainer = quiet(max_epochs=1)
+    trainer.fit(noting, of(L, train, "min_size"), of(L, val, "sequential"))
+    assert trainer.train_dataloader is train
+    assert trainer.val_dataloaders is val
+
+
 @pytest.mark.parametrize(("kind", "mode"), [("fit", "sequential"), *[("predict", mode) for mode in COMBINED]])
 def test_a_mode_that_makes_no_sense_is_refused(kind, mode):
     with pytest.raises(ValueError, match=mode):

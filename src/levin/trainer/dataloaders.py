@@ -132,6 +132,11 @@ def flatten(loaders: Any) -> list[Any]:
     return list(combined.flattened)
 
 
+def collection(loaders: Any) -> Any:
+    """The loaders in the shape that they were given in; of a CombinedLoader, what it combines."""
+    return loaders.iterables if isinstance(loaders, CombinedLoader) else loaders
+
+
 def rebuild_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
     """The same collection with each loader changed."""
     combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders)
@@ -253,7 +258,11 @@ def without_shuffling(loader: Any) -> Any:
 def without_dropping(loader: Any) -> Any:
     """The loader for predictions: the rows of a last batch that is not full get theirs, too."""
     batches = getattr(loader, "batch_sampler", None)
-    if type(batches) is not BatchSampler or not batches.drop_last:
+    if (
+        type(batches) is not BatchSampler
+        or not batches.drop_last
+        or isinstance(loader.dataset, IterableDataset)
+    ):
         return loader
     return with_batch_sampler(loader, BatchSampler(batches.sampler, batches.batch_size, drop_last=False))
 

@@ -14,6 +14,7 @@ from levin.callbacks.early_stopping import EarlyStopping
 from levin.callbacks.progress.base import ProgressBar
 from levin.core.callback import Callback, Checkpoint
 from levin.trainer.arguments import Setting
+from levin.trainer.dataloaders import collection
 from levin.trainer.former import ARGUMENTS
 from levin.trainer.former_names import former_attribute
 from levin.trainer.parts import in_order
@@ -292,23 +293,23 @@ class TrainerView(FromNamespace):
 
     @property
     def train_dataloader(self) -> Any:
-        """The training loaders as they are used; None before they were needed."""
-        return self.fit_loop.loaders
+        """The training loaders as they are used, those of a CombinedLoader without it; None before."""
+        return collection(self.fit_loop.loaders)
 
     @property
     def val_dataloaders(self) -> Any:
         """The validation loaders; None before they were needed."""
-        return self._validation_loop.loaders
+        return collection(self._validation_loop.loaders)
 
     @property
     def test_dataloaders(self) -> Any:
         """The test loaders; None before they were needed."""
-        return self.test_loop.loaders
+        return collection(self.test_loop.loaders)
 
     @property
     def predict_dataloaders(self) -> Any:
         """The loaders that are predicted on; None before they were needed."""
-        return self.predict_loop.loaders
+        return collection(self.predict_loop.loaders)
 
     # ------------------------------------------------------------------ model and optimizers
 
