@@ -512,7 +512,7 @@ OF_THE_TRAINER = {
     "use_amp": lambda t: False, "amp_backend": lambda t: None, "train_loop": lambda t: t.fit_loop,
     "lightning_optimizers": lambda t: {0: t.wrapped_optimizers[0]},
     "weights_save_path": lambda t: t.default_root_dir, "should_rank_save_checkpoint": lambda t: True,
-    "prediction_writer_callbacks": lambda t: [],
+    "prediction_writer_callbacks": lambda t: [], "on_gpu": lambda t: False, "proc_rank": lambda t: 0,
 }  # fmt: skip
 
 

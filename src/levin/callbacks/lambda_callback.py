@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from levin.core.callback import Callback
-from levin.core.hooks import HOOKS
+from levin.core.hooks import HOOKS, REMOVED_HOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,7 @@ class LambdaCallback(Callback):
             if name not in _NAMES:
                 near = get_close_matches(name, _NAMES, n=1)
                 guess = f" Did you mean {near[0]!r}?" if near else ""
+                guess = f" It was removed. {REMOVED_HOOKS[name]}" if name in REMOVED_HOOKS else guess
                 raise TypeError(
                     f"LambdaCallback got an unexpected keyword argument {name!r}: no such hook.{guess}"
                 )

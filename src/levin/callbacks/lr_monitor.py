@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from levin.core.callback import Callback
 from levin.utils.errors import MisconfigurationException
+from levin.utils.former_members import had
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from levin.trainer.trainer import Trainer
 
 
+@had(lr_sch_names="Use `lrs`: its keys are the names.")
 class LearningRateMonitor(Callback):
     """Log the learning rate of each group of parameters, and let other callbacks see it.
 

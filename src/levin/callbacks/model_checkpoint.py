@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from levin.callbacks.former import MODEL_CHECKPOINT
 from levin.callbacks.monitored import agreed_value, not_logged
 from levin.checkpoint.io import point_to
 from levin.core.callback import Checkpoint
 from levin.utils import paths
 from levin.utils.errors import MisconfigurationException
+from levin.utils.former_members import took
 from levin.utils.imports import require
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
@@ -156,6 +158,7 @@ class ModelCheckpoint(Checkpoint):
     FILE_EXTENSION = ".ckpt"
     STARTING_VERSION = 1
 
+    @took(**MODEL_CHECKPOINT)
     def __init__(
         self,
         dirpath: paths.PathLike | None = None,
@@ -175,7 +178,7 @@ class ModelCheckpoint(Checkpoint):
         enable_version_counter: bool = True,
     ) -> None:
         super().__init__()
-        self.dirpath: str | None = None if dirpath is None else _absolute(dirpath)
+        self.dirpath: str | None = None if dirpath is None else paths.absolute(dirpath)
         self.filename: str | None = None if filename is None else os.fspath(filename)
         self.monitor = monitor
         self.verbose = verbose
@@ -639,8 +642,3 @@ def _has_validation(trainer: Trainer) -> bool:
 def _is_taken(path: str, replaces: str) -> bool:
     # folders can't be replaced in one step: what is there stays until its successor is complete
     return paths.exists(path) and (path != replaces or paths.is_dir(path))
-
-
-def _absolute(dirpath: paths.PathLike) -> str:
-    text = os.fspath(dirpath)
-    return os.path.realpath(os.path.expanduser(paths.local_path(text))) if paths.is_local(text) else text

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from levin.core.hooks import DataHooks
 from levin.core.hparams import HyperparametersMixin
 from levin.core.restore import class_only, load_datamodule_from_checkpoint
+from levin.utils.former_members import Keyword, had, took
 from levin.utils.namespace import FromNamespace
 
 if TYPE_CHECKING:
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
     from levin.trainer.trainer import Trainer
 
 
+_OWN = "Keep it yourself: `self.{0} = ...` in `__init__`."
+_CALLED = "`prepare_data`, `setup` and `teardown` are called by every run: note in them what was done."
+_OWN_ATTRIBUTES = {
+    name: _OWN.format(name) for name in ("train_transforms", "val_transforms", "test_transforms", "dims")
+}
+_NOTES = (
+    "has_prepared_data",
+    *(
+        f"has_{did}_{stage}"
+        for did in ("setup", "teardown")
+        for stage in ("fit", "validate", "test", "predict")
+    ),
+)
+
+
+@had(size="Ask a sample: `self.train_set[0][0].shape`.", **_OWN_ATTRIBUTES, **dict.fromkeys(_NOTES, _CALLED))
 class LightningDataModule(DataHooks, HyperparametersMixin, FromNamespace):
     """Data for training, validation, test and prediction, with all that is needed to get it.
 
@@ -49,6 +66,7 @@ class LightningDataModule(DataHooks, HyperparametersMixin, FromNamespace):
     CHECKPOINT_HYPER_PARAMS_NAME = "datamodule_hparams_name"
     CHECKPOINT_HYPER_PARAMS_TYPE = "datamodule_hparams_type"
 
+    @took(**{name: Keyword(advice, is_kept=True) for name, advice in _OWN_ATTRIBUTES.items()})
     def __init__(self) -> None:
         super().__init__()
         self.trainer: Trainer | None = None

@@ -383,6 +383,13 @@ REMOVED_HOOKS: dict[str, str] = {
 """Hooks of earlier versions that a run can't do without -> what took their place."""
 
 IDLE_HOOKS: dict[str, str] = {
+    "configure_apex": "Apex is gone: `Trainer(precision=...)`.",
+    "configure_ddp": "Give the options to the strategy: `Trainer(strategy=...)`.",
+    "init_ddp_connection": "Set MASTER_ADDR and MASTER_PORT, or pass a cluster environment as a plugin.",
+    "tng_dataloader": "Use `train_dataloader`.",
+    "training_end": "Use the end of `training_step`.",
+    "validation_end": "Use `on_validation_epoch_end`.",
+    "test_end": "Use `on_test_epoch_end`.",
     "get_progress_bar_dict": "Override `get_metrics` of the progress bar.",
     "on_post_move_to_device": "Weights that are tied in `__init__` stay tied.",
     "on_save_checkpoint": "Use `state_dict`.",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from levin.utils import paths
+from levin.utils.former_members import had
+from levin.utils.lazy import load_on_use
 from levin.utils.rank import rank_zero_only
 
 if TYPE_CHECKING:
@@ -20,7 +22,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+__all__ = [
+    "DirectoryLogger",
+    "DummyExperiment",
+    "DummyLogger",
+    "Logger",
+    "merge_dicts",
+    "rank_zero_experiment",
+]
 
+
+@had(
+    close="Use `finalize(status)`, which the trainer calls at the end of a run.",
+    agg_and_log_metrics="Use `log_metrics`: it gets values that are reduced already.",
+    update_agg_funcs="Values are reduced as asked where they are logged: `self.log(..., reduce_fx=...)`.",
+)
 class Logger(ABC):
     """One place that a run's numbers are written to.
 
@@ -321,3 +337,6 @@ def merge_dicts(
         else:
             merged[key] = (function or default_func)(values)
     return merged
+
+
+load_on_use(__name__, {})  # a name of earlier versions, too

@@ -12,6 +12,7 @@ from levin.loggers.base import DirectoryLogger, rank_zero_experiment
 from levin.loggers.params import as_params, flatten, scalar, write_hparams
 from levin.utils import paths
 from levin.utils.apply import move_data_to_device
+from levin.utils.former_members import had
 from levin.utils.imports import available, require
 from levin.utils.rank import rank_zero_only, rank_zero_warn
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from levin.utils.paths import PathLike
 
 
+@had(log_hyperparams_metrics="Use `log_hyperparams(params, metrics)`.")
 class TensorBoardLogger(DirectoryLogger):
     """Writes to ``<save_dir>/<name>/version_<n>/<sub_dir>``, for ``tensorboard --logdir <save_dir>``.
 

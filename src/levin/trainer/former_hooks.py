@@ -21,6 +21,9 @@ _SEVERAL = (
 _COLLECT = "Keep what you need yourself: `self.outputs.append(...)` in the step."
 _LEAVE_OUT = "Leave it out."
 _DATALOADER_IDX = "Give it a default: `dataloader_idx=0`. It is passed where there are several dataloaders."
+_NO_LIMIT = (
+    "`trainer.max_steps` is -1 where there is no limit: use `self.trainer.estimated_stepping_batches`."
+)
 _MANUAL = "For truncated backpropagation use manual optimization: `self.automatic_optimization = False`."
 
 PARAMETERS: dict[str, str] = {
@@ -134,7 +137,7 @@ def keeps_nothing(hook: Callable[..., Any], owner: str) -> Callable[..., None]:
 
 def explain(error: BaseException, module: LightningModule) -> None:
     """Add to the text of an error what took the place of the former name that it is about."""
-    if isinstance(error, (AttributeError, TypeError)) and len(error.args) == 1:
+    if isinstance(error, (AttributeError, TypeError, ValueError)) and len(error.args) == 1:
         advice = _advice(str(error), module)
         if advice is not None:
             error.args = (f"{error}. {advice}",)
@@ -152,4 +155,4 @@ def _advice(text: str, module: LightningModule) -> str | None:
         return KEYWORDS["toggle_optimizer", "optimizer_idx"]
     if re.search(r"on_\w+_batch_(start|end)\(\) missing 1 .* argument: 'dataloader_idx'", text):
         return _DATALOADER_IDX
-    return None
+    return _NO_LIMIT if re.search(r"total_steps, but got -1$", text) else None

@@ -28,6 +28,7 @@ RENAMED: dict[str, str] = {
     "data_parallel_device_ids": "device_ids",
     "num_processes": "num_devices",
     "predicted_ckpt_path": "ckpt_path",
+    "proc_rank": "global_rank",
     "progress_bar_dict": "progress_bar_metrics",
     "root_gpu": "strategy.root_device.index",
     "running_sanity_check": "sanity_checking",
@@ -41,6 +42,10 @@ RENAMED: dict[str, str] = {
 """Attributes that have another name."""
 
 COMPUTED: dict[str, tuple[str, Callable[[Trainer], Any]]] = {
+    "on_gpu": (
+        "`trainer.strategy.root_device.type`",
+        lambda trainer: trainer.strategy.root_device.type == "cuda",
+    ),
     "num_gpus": ("`trainer.num_devices`, where it trains on GPUs", _num_gpus),
     "gpus": ("`trainer.num_devices`, where it trains on GPUs", _num_gpus),
     "tpu_cores": ("`trainer.num_devices`: there are no TPUs", lambda _: 0),
@@ -83,6 +88,13 @@ GONE: dict[str, str] = {
     "data_connector": _PRIVATE,
     "logger_connector": _PRIVATE,
     "optimizer_connector": _PRIVATE,
+    "batch_idx": "Use `batch_idx` as the hooks get it.",
+    "evaluation_loop": "`trainer.validate_loop` and `trainer.test_loop` are two.",
+    "get_model": "Use `trainer.lightning_module`.",
+    "hpc_save": "Use `trainer.save_checkpoint(path)`.",
+    "hpc_load": "Use `trainer.fit(model, ckpt_path=path)`.",
+    "slurm_job_id": 'Use `os.environ.get("SLURM_JOB_ID")`.',
+    "total_batch_idx": "Use `trainer.global_step`.",
     "call_hook": "Hooks are called by the loops; `print(trainer.hooks)` shows who listens to which.",
     "match_env_arguments": "The constructor reads variables such as PL_TRAINER_MAX_EPOCHS itself.",
     "optimizer_frequencies": "Optimizers take turns in `training_step`: manual optimization.",

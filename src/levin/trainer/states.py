@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from levin.core.metrics import to_numbers
 from levin.core.optimizers import LightningOptimizer
+from levin.utils.former_members import had
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,18 @@ class RunningStage(_Word):
         return "validation" if self in (RunningStage.VALIDATING, RunningStage.SANITY_CHECKING) else self.value
 
 
+_PARTS = "Compare `trainer.state.fn`, `trainer.state.stage` or `trainer.state.status`: each is a word."
+
+
+@had(
+    **dict.fromkeys(
+        (
+            "INITIALIZING", "RUNNING", "FITTING", "VALIDATING", "TESTING", "PREDICTING", "TUNING", "FINISHED",
+            "INTERRUPTED",
+        ),
+        _PARTS,
+    )
+)  # fmt: skip
 @dataclass
 class TrainerState:
     """What the trainer is doing.

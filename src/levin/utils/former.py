@@ -15,8 +15,11 @@ NOT_YET = "which this version does not have yet"
 
 ALIASES: dict[str, str] = {
     "accelerators.GPUAccelerator": "levin.accelerators.cuda:CUDAAccelerator",
+    "callbacks.LearningRateLogger": "levin.callbacks.lr_monitor:LearningRateMonitor",
     "callbacks.ProgressBarBase": "levin.callbacks.progress.base:ProgressBar",
+    "callbacks.progress.ProgressBarBase": "levin.callbacks.progress.base:ProgressBar",
     "loggers.LightningLoggerBase": "levin.loggers.base:Logger",
+    "loggers.base.LightningLoggerBase": "levin.loggers.base:Logger",
     "precision.DoublePrecisionPlugin": "levin.precision.double:DoublePrecision",
     "precision.HalfPrecisionPlugin": "levin.precision.half:HalfPrecision",
     "precision.MixedPrecisionPlugin": "levin.precision.amp:MixedPrecision",
@@ -32,17 +35,20 @@ _NO_DEVICES = "levin runs on CPU, CUDA and MPS devices."
 _DEVICE_STATS = f"Its place is taken by `DeviceStatsMonitor()`, {NOT_YET}."
 _GRAD_NORM = "Call `levin.utilities.grad_norm(module, norm_type=2)` in the hook `on_before_optimizer_step`."
 _LOGGERS = "Use `CSVLogger` or `TensorBoardLogger` of `levin.loggers`, or write a `Logger` of your own."
+_DATA_LOADER = "Leave the decorator out: `def train_dataloader(self)` is found by its name."
 _QUANTIZATION = "Use `torch.ao.quantization` in a callback of your own."
 _LIGHTNING_CLI = f"`LightningCLI` is something {NOT_YET}: read arguments with argparse."
 
 NAMES: dict[str, str] = {
     "EvalResult": _RESULT,
     "TrainResult": _RESULT,
-    "data_loader": "Leave the decorator out: `def train_dataloader(self)` is found by its name.",
+    "data_loader": _DATA_LOADER,
+    "core.data_loader": _DATA_LOADER,
     "callbacks.GPUStatsMonitor": _DEVICE_STATS,
     "callbacks.XLAStatsMonitor": _DEVICE_STATS,
     "callbacks.GradNormTracker": _GRAD_NORM,
     "callbacks.QuantizationAwareTraining": _QUANTIZATION,
+    "profilers.BaseProfiler": "Use `from levin.profilers import Profiler`.",
     "loggers.LoggerCollection": "Pass a list: `Trainer(logger=[first, second])`.",
     "loggers.NeptuneLogger": _LOGGERS,
     "loggers.TestTubeLogger": _LOGGERS,
@@ -50,6 +56,7 @@ NAMES: dict[str, str] = {
     "accelerators.HPUAccelerator": _NO_DEVICES,
     "accelerators.IPUAccelerator": _NO_DEVICES,
     "accelerators.TPUAccelerator": _NO_DEVICES,
+    "accelerators.XLAAccelerator": _NO_DEVICES,
     "precision.ApexMixedPrecisionPlugin": 'Use `MixedPrecision`, or `Trainer(precision="16-mixed")`.',
     "precision.BitsandbytesPrecision": f"Quantised weights are something {NOT_YET}: put layers of the "
     "package `bitsandbytes` into your module.",
@@ -59,6 +66,8 @@ NAMES: dict[str, str] = {
     "precision.TPUBf16PrecisionPlugin": _NO_DEVICES,
     "precision.TPUPrecisionPlugin": _NO_DEVICES,
     "precision.XLABf16PrecisionPlugin": _NO_DEVICES,
+    "precision.XLAPrecision": _NO_DEVICES,
+    "precision.XLAPrecisionPlugin": _NO_DEVICES,
     "strategies.BaguaStrategy": _DDP,
     "strategies.ColossalAIStrategy": _FSDP,
     "strategies.DDP2Strategy": _DDP,
@@ -74,18 +83,24 @@ NAMES: dict[str, str] = {
     "strategies.IPUStrategy": _NO_DEVICES,
     "strategies.SingleHPUStrategy": _NO_DEVICES,
     "strategies.SingleTPUStrategy": _NO_DEVICES,
+    "strategies.SingleDeviceXLAStrategy": _NO_DEVICES,
     "strategies.TPUSpawnStrategy": _NO_DEVICES,
+    "strategies.XLAFSDPStrategy": _NO_DEVICES,
+    "strategies.XLAStrategy": _NO_DEVICES,
     "cli.LightningCLI": _LIGHTNING_CLI,
 }
 """Names that are gone, or not there yet, by their place below levin -> what to do."""
 
 _PLANNED = {
+    "cli": "ArgsType LightningArgumentParser LRSchedulerCallable OptimizerCallable SaveConfigCallback "
+    "instantiate_class",
     "callbacks": "BackboneFinetuning BaseFinetuning BatchSizeFinder DeviceStatsMonitor EMAWeightAveraging "
     "LearningRateFinder ModelPruning SpikeDetection StochasticWeightAveraging ThroughputMonitor "
     "WeightAveraging",
     "checkpoint": "AsyncCheckpointIO",
     "loggers": "CometLogger MLFlowLogger WandbLogger",
-    "precision": "DeepSpeedPrecision FSDPPrecision",
+    "precision": "BitsandbytesPrecisionPlugin DeepSpeedPrecision DeepSpeedPrecisionPlugin FSDPPrecision "
+    "FSDPPrecisionPlugin FSDPMixedPrecisionPlugin TransformerEnginePrecisionPlugin",
     "strategies": "DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy "
     "StrategyRegistry",
 }
@@ -109,6 +124,15 @@ MODULES: dict[str, str] = {
     "`trainer.fit_loop` is the one that runs.",
     "overrides": "A module is wrapped by the strategy, and a step is written in the `LightningModule`.",
     "tuner": f"`Tuner` is something {NOT_YET}.",
+    "serve": f"Serving is something {NOT_YET}.",
+    "root_module": "Use `from levin import LightningModule`.",
+    "accelerators.gpu": "Use `levin.accelerators.cuda`.",
+    "accelerators.hpu": _NO_DEVICES,
+    "accelerators.tpu": _NO_DEVICES,
+    "strategies.hpu_parallel": _NO_DEVICES,
+    "strategies.single_hpu": _NO_DEVICES,
+    "core.root_module": "Use `from levin import LightningModule`.",
+    "core.step_result": _RESULT,
     "core.lightning": "Use `from levin import LightningModule`.",
     "core.memory": "Use `from levin.utilities import ModelSummary`.",
     "core.grads": "Use `from levin.utilities import grad_norm`.",
@@ -122,7 +146,13 @@ MODULES: dict[str, str] = {
     "callbacks.progress.progress_bar": "Use `levin.callbacks.progress.base`.",
     "callbacks.progress.rich_progress": "Use `levin.callbacks.progress.rich`.",
     "callbacks.progress.tqdm_progress": "Use `levin.callbacks.progress.tqdm`.",
+    "callbacks.device_stats_monitor": _DEVICE_STATS,
     "callbacks.gpu_stats_monitor": _DEVICE_STATS,
+    "callbacks.gradient_accumulation_scheduler": "Use `levin.callbacks.accumulation`.",
+    "callbacks.lambda_function": "Use `levin.callbacks.lambda_callback`.",
+    "callbacks.lr_logger": "Use `from levin.callbacks import LearningRateMonitor`.",
+    "callbacks.pt_callbacks": "Use `levin.callbacks`.",
+    "callbacks.rich_model_summary": "Use `levin.callbacks.model_summary`.",
     "callbacks.xla_stats_monitor": _DEVICE_STATS,
     "callbacks.quantization": _QUANTIZATION,
     "loggers.csv_logs": "Use `levin.loggers.csv`.",
@@ -142,6 +172,8 @@ MODULES: dict[str, str] = {
     "utilities.device_parser": "Use `Trainer(devices=...)` and `trainer.device_ids`.",
     "utilities.seed": "Use `from levin import seed_everything`, `from levin.utilities import isolate_rng`.",
     "utilities.finite_checks": 'Use `torch.isfinite`, or `Trainer(on_nonfinite="raise")`.',
+    "utilities.enums": "Precisions and strategies are named by strings, as in `Trainer(precision=...)`.",
+    "utilities.imports": "Use `importlib.util.find_spec(name)`.",
     "utilities.argparse": "Use argparse, and `Trainer(**vars(args))`.",
     "utilities.combined_loader": _ONE_MODULE,
     "utilities.compile": _ONE_MODULE,

@@ -8,12 +8,18 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from levin.utils.former import NOT_YET
+from levin.utils.former_members import had
 from levin.utils.rank import rank_zero_deprecation
 
 _ADVICE = f"`LightningCLI`, {NOT_YET}, will read the arguments of classes."
 _WORDS = {"true": True, "false": False}
 
 
+@had(
+    get_init_arguments_and_types="Use `inspect.signature` of the class.",
+    get_deprecated_arg_names="There are none: former arguments are told where they are given.",
+    match_env_arguments="The Trainer reads variables such as PL_TRAINER_MAX_EPOCHS when it is made.",
+)
 class FromNamespace:
     """Gives a class the class methods for argparse that it had: they work, and warn.
 

@@ -50,6 +50,12 @@ def local_path(path: PathLike) -> str:
     return text if match is None else text[match.end() :]
 
 
+def absolute(path: PathLike) -> str:
+    """A local ``path`` from the root on, with ``~`` and links followed; a remote one as it is."""
+    text = os.fspath(path)
+    return os.path.realpath(os.path.expanduser(local_path(text))) if is_local(text) else text
+
+
 def join(*parts: PathLike) -> str:
     """The parts as one path: with ``/`` below a URL, with the separator of this machine otherwise."""
     first, *rest = (os.fspath(part) for part in parts)

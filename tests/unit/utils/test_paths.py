@@ -215,3 +215,13 @@ def test_local_paths_need_no_fsspec(tmp_path):
 def test_filesystem_is_fsspecs(tmp_path, remote):
     assert paths.filesystem(remote).protocol == "memory"
     assert "file" in paths.filesystem(tmp_path).protocol
+
+
+def test_a_local_path_becomes_absolute_and_a_remote_one_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to("there")
+    there = str(tmp_path / "there" / "x")
+    for path in ("there/x", "link/x", "~/there/x", f"file://{there}"):
+        assert paths.absolute(path) == there
+    assert paths.absolute("memory://there/x") == "memory://there/x"

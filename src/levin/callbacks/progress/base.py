@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from levin.core.callback import Callback
+from levin.utils.former_members import Keyword, took
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ class ProgressBar(Callback):
     _trainer: Trainer | None = None
     _enabled: bool = True
     _current_eval_dataloader_idx: int | None = None
+
+    @took(
+        refresh_rate=Keyword("Use `TQDMProgressBar(refresh_rate=...)`."),
+        process_position=Keyword("Use `TQDMProgressBar(process_position=...)`."),
+    )
+    def __init__(self) -> None:
+        super().__init__()
 
     @property
     def trainer(self) -> Trainer:
