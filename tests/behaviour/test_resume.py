@@ -249,7 +249,7 @@ WEIGHTS_KEYS = {
 def test_a_file_has_the_known_keys(files):
     full, weights = files
     assert set(weights) == WEIGHTS_KEYS
-    assert set(full) == WEIGHTS_KEYS | {"callbacks", "optimizer_states", "lr_schedulers"}
+    assert set(full) == WEIGHTS_KEYS | {"callbacks", "optimizer_states", "lr_schedulers", "levin"}
     assert (full["epoch"], full["global_step"], full["mine"]) == (1, 2, {"x": 1})
     assert full["pytorch-lightning_version"].startswith("2.")
     assert full["hyper_parameters"] == {"size": 3, "name": "n"}

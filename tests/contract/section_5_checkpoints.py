@@ -517,7 +517,7 @@ def _(lab):
 )
 def _(lab):
     path = saving(lab, save_weights_only=True).best_model_path
-    return set(torch.load(path, weights_only=False)) - {"levin_version"}
+    return set(torch.load(path, weights_only=False)) - {"levin", "levin_version"}
 
 
 def failing_fit(lab, error, **arguments):

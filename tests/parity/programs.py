@@ -34,7 +34,7 @@ def program(function: Callable[[Any, Path], dict[str, Any]]) -> Callable[[Any, P
 KINDS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
 """The trainer's dicts of logged values."""
 
-OUR_KEYS = {"levin_version"}
+OUR_KEYS = {"levin", "levin_version"}
 """What levin adds to a checkpoint."""
 
 # what is compared

@@ -14,7 +14,7 @@ from levin.core.hooks import DataHooks
 from levin.core.hparams import hyperparameters_to_log
 from levin.core.module import LightningModule
 from levin.core.optimizers import configure
-from levin.trainer import saving
+from levin.trainer import saving, settings
 from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import check_hook_names
 from levin.trainer.former_hooks import explain
@@ -161,6 +161,8 @@ class RunningTrainer(TrainerView):
             for hook in self.hooks.on_fit_start:
                 hook()
         self._log_hyperparameters(module)
+        if is_fit:
+            checkpoint = settings.settle(run, checkpoint, run.reset)
         if is_fit and checkpoint is not None:
             saving.restore_training(run, checkpoint)
         if is_fit and any(isinstance(callback, Checkpoint) for callback in self.callbacks):

@@ -11,7 +11,7 @@ import torch
 from levin._version import __version__
 from levin.callbacks.model_checkpoint import ModelCheckpoint
 from levin.checkpoint.io import as_checkpoint
-from levin.checkpoint.plain import as_file, as_written, pack
+from levin.checkpoint.plain import OWN_KEY, as_file, as_written, pack
 from levin.core.hparams import announce
 from levin.core.metrics import to_numbers
 from levin.core.optimizers import SchedulerSet
@@ -60,6 +60,7 @@ def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False)
         scaling = strategy.precision.state_dict()
         if scaling:
             checkpoint[type(strategy.precision).__qualname__] = scaling
+        checkpoint.setdefault(OWN_KEY, {})["settings"] = run.settings
     for owner in (module, run.datamodule):
         if owner is not None:
             checkpoint.update(owner.hyper_parameters_for_checkpoint())
@@ -211,8 +212,8 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
     ours = len(run.strategy.optimizers)
     if ours != len(optimizers):
         raise ValueError(
-            f"{said.format(len(optimizers), 'optimizers', ours)} Return as many as then; to train on with "
-            "others take the weights alone: `load_from_checkpoint`."
+            f"{said.format(len(optimizers), 'optimizers', ours)} Return as many as then, or pass "
+            "reset={'optimizer'} to `fit`, with which they begin anew."
         )
     run.strategy.load_optimizer_states(optimizers)
     ours = len(run.lr_scheduler_configs)

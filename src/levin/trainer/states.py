@@ -144,6 +144,10 @@ class Run:
     watch: Watch | None = None
     resume_from: str | Path | None = None
     """The checkpoint that the first fit goes on from, unless it is told another one."""
+    reset: frozenset[str] = frozenset()
+    """What the fit takes from the program, and not from its checkpoint."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the fit is set to: see `levin.trainer.settings`."""
 
     @property
     def module(self) -> LightningModule:

@@ -30,6 +30,7 @@ from levin.trainer.parts import gather_callbacks, gather_loggers, has_timer
 from levin.trainer.predict import PredictionLoop
 from levin.trainer.progress import Progress
 from levin.trainer.running import RunningTrainer
+from levin.trainer.settings import names_of
 from levin.trainer.states import Run, RunningStage, TrainerFn
 from levin.trainer.table import results_table
 from levin.utils.paths import is_local, local_path
@@ -242,6 +243,7 @@ class Trainer(RunningTrainer):
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
+        reset: str | Iterable[str] | None = None,
         **former: NoReturn,
     ) -> None:
         """Train a module.
@@ -253,15 +255,21 @@ class Trainer(RunningTrainer):
             datamodule: A data module, in place of loaders.
             ckpt_path: The checkpoint to go on from: a path, a URL, "last" or "best".
             weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
+            reset: What is taken from the program and not from that checkpoint, by name: "lr" or another
+                setting of the optimizers' parameter groups (their states go on, and schedules at their place,
+                from the new rate); "scheduler" (schedules and rates begin anew); "optimizer" (the optimizers
+                begin anew). Weights, counters and data go on. In any case the settings that differ are told.
             **former: Keywords of earlier versions.
 
         Raises:
-            MisconfigurationException: If the module lacks a step, or there is no data.
+            MisconfigurationException: If the module lacks a step, there is no data, or nothing is called as
+                ``reset`` says.
             TypeError: If ``model`` or a loader is none.
         """
         given = with_former(Trainer.fit, {"train": train_dataloaders, "val": val_dataloaders}, former)
         resume, self.run.resume_from = self.run.resume_from, None
         path = resume if ckpt_path is None else ckpt_path
+        self.run.reset = names_of(reset)
         with self._running(TrainerFn.FITTING, model, given, datamodule, path, weights_only):
             self._sanity_check()
             self.fit_loop.run()

@@ -101,7 +101,7 @@ def fitted(trainer):
 def test_a_dump_holds_plain_values_in_a_known_order(fitted):
     keys = [
         "epoch", "global_step", "pytorch-lightning_version", "levin_version", "state_dict", "loops",
-        "callbacks", "optimizer_states", "lr_schedulers",
+        "callbacks", "optimizer_states", "lr_schedulers", "levin",
     ]  # fmt: skip
     assert list(dump(fitted.run, [])) == keys
     assert list(dump(fitted.run, [], weights_only=True)) == keys[:6]
