@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from levin.data.fetch import Fetcher
+from levin.data.fetch import DrawnFetcher, Fetcher
 
 
 class Source:
@@ -104,3 +104,28 @@ def test_a_profilers_clock_may_stand_around_each_read():
 
     source.run(2, read=measured)
     assert len(read) == 2
+
+
+# ---------------------------------------------------------------------- drawn by steps
+
+
+def test_drawn_batches_are_read_as_they_are_needed_and_none_beyond_the_last():
+    source = Source(9)
+    fetcher = DrawnFetcher(source, 3, lambda batch: source.calls.append(f"tell {batch}"))
+    is_open = []
+    for iterator in fetcher:
+        next(iterator)
+        is_open.append(fetcher.is_open)
+    assert source.calls == ["open", "read 0", "tell 0", "read 1", "tell 1", "read 2", "tell 2"]
+    assert is_open == [True, True, False]
+
+
+@pytest.mark.parametrize("count", [3, math.inf])
+def test_a_step_that_draws_beyond_the_end_is_told_and_the_loader_let_go(count):
+    fetcher = DrawnFetcher(Source(3), count, lambda _: None)
+    steps = iter(fetcher)
+    iterator = next(steps)
+    assert [next(iterator)[:2] for _ in range(3)] == [(0, 0), (1, 1), (2, 2)]
+    assert next(iterator, None) is None
+    assert not fetcher.is_open
+    assert next(steps, None) is None
