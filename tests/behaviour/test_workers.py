@@ -107,6 +107,23 @@ def test_loaders_that_keep_their_workers_start_them_once(quiet):
     assert (FORKS[0], num_workers()) == (6, 0)
 
 
+def test_a_loader_that_is_replaced_keeps_no_workers_and_one_that_stays_keeps_its_own(quiet):
+    model, made = Counting(), []
+    same = loader(num_workers=1, persistent_workers=True)
+
+    def anew():
+        made.append(loader(num_workers=1, persistent_workers=True))
+        return {"new": made[-1], "same": same}
+
+    model.train_dataloader = anew
+    model.val_dataloader = lambda: list(anew().values())[:1]
+    quiet(max_epochs=3, num_sanity_val_steps=0, reload_dataloaders_every_n_epochs=1).fit(model)
+    assert len(made) == 6  # somebody holds them all
+    assert model.alive == {"train": 3, "val": 3, "end": 3}
+    assert FORKS[0] == 6 + 1
+    assert num_workers() == 0
+
+
 @pytest.mark.parametrize("kind", ["validate", "test", "predict"])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_an_evaluation_opens_its_loaders_in_turn(quiet, kind, keeps):

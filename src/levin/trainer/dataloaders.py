@@ -295,6 +295,12 @@ def close_all(passes: Iterable[Fetcher], loaders: Iterable[Any]) -> None:
         stop_workers(loader)
 
 
+def close_replaced(before: Any, loaders: Any) -> None:
+    """End the worker processes of loaders that are used no more, now that there are others."""
+    used = flatten(loaders)
+    close_all([], (old for old in flatten(before) if all(old is not loader for loader in used)))
+
+
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
     """Evaluation in a random order is nearly always a slip."""
     for loader in loaders:

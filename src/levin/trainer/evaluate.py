@@ -13,6 +13,7 @@ from levin.core.metrics import to_numbers
 from levin.core.module import LightningModule
 from levin.trainer.dataloaders import (
     close_all,
+    close_replaced,
     count_batches,
     draws_itself,
     flatten,
@@ -108,6 +109,7 @@ class EvaluationLoop:
         loaders = self.source.load(self.kind)
         if run.limits.overfit_batches and run.state.fn is TrainerFn.FITTING:
             loaders = rebuild_loaders(loaders, without_shuffling)
+        close_replaced(self.loaders, loaders)
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
         self._flat = one_at_a_time(loaders)
         warn_if_shuffled(self.kind, self._flat)

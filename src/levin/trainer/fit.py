@@ -14,6 +14,7 @@ from levin.data.waiting import Waiting, advice
 from levin.trainer.arguments import batches_to_run
 from levin.trainer.dataloaders import (
     close_all,
+    close_replaced,
     flatten,
     idleness,
     is_short,
@@ -281,6 +282,7 @@ class FitLoop:
         loaders = self.source.load("train")
         if run.limits.overfit_batches:
             loaders = rebuild_loaders(loaders, without_shuffling)
+        close_replaced(self.loaders, loaders)
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
         self._loader = together(loaders, self.loader_mode)
         length = length_of(self._loader)
