@@ -189,7 +189,8 @@ class Lab:
     def files(self, folder: Any = "", pattern: str = "*") -> list[str]:
         """Return the files below a folder, sorted."""
         root = self.tmp / folder
-        return sorted(str(path.relative_to(root)) for path in root.rglob(pattern) if not path.is_dir())
+        found = (path for path in root.rglob(pattern) if not path.is_dir() and path.name[0] != ".")
+        return sorted(str(path.relative_to(root)) for path in found)
 
     @contextlib.contextmanager
     def clock(self) -> Iterator[Clock]:

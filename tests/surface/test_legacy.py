@@ -433,7 +433,8 @@ def test_the_first_fit_goes_on_from_resume_from_checkpoint(saved, tmp_path):
 def test_weights_save_path_is_where_checkpoints_go(tmp_path):
     trainer = quick(weights_save_path=tmp_path / "there", max_epochs=1, default_root_dir=tmp_path)
     trainer.fit(BoringModel(), DataLoader(torch.randn(2, 32)))
-    assert [path.name for path in (tmp_path / "there").iterdir()] == ["epoch=0-step=2.ckpt"]
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["epoch=0-step=2.ckpt"]
+    assert (tmp_path / "there" / "epoch=0-step=2.ckpt").is_file()
 
 
 @pytest.mark.parametrize(("mode", "batches"), [("min_size", 2), ("max_size_cycle", 5)])

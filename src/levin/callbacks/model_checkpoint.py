@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 import weakref
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from levin.callbacks.former import MODEL_CHECKPOINT
 from levin.callbacks.monitored import agreed_value, not_logged
+from levin.callbacks.retention import NameTemplate, Stock, TopK
 from levin.checkpoint.io import point_to
 from levin.core.callback import Checkpoint
 from levin.utils import paths
@@ -29,82 +28,6 @@ if TYPE_CHECKING:
 
     from levin.core.module import LightningModule
     from levin.trainer.trainer import Trainer
-
-_PLACEHOLDER = re.compile(r"\{([^{}:]+)(:[^{}]*)?\}")
-
-
-@dataclass(frozen=True)
-class NameTemplate:
-    """A file name with places for metrics: ``{epoch}-{val_loss:.2f}`` becomes ``epoch=3-val_loss=0.25``.
-
-    Attributes:
-        text: The name; a place is a metric's name in braces, with a format after a colon if need be.
-        equals: What stands between a metric's name and its value; None leaves the names out.
-    """
-
-    text: str
-    equals: str | None = "="
-
-    def fill(self, metrics: Mapping[str, Any]) -> str:
-        """The name with the values of ``metrics`` in it; 0 for a metric that is not there."""
-
-        def value_of(place: re.Match[str]) -> str:
-            name, spec = place.group(1), (place.group(2) or ":")[1:]
-            label = "" if self.equals is None else f"{name}{self.equals}"
-            return label + format(metrics.get(name, 0), spec)
-
-        return _PLACEHOLDER.sub(value_of, self.text)
-
-
-@dataclass(frozen=True)
-class TopK:
-    """Which of the scored files stay.
-
-    Attributes:
-        size: How many; -1 for all.
-        mode: ``"min"`` or ``"max"``: which scores are good.
-        scores: Path -> score of the files that there are.
-    """
-
-    size: int
-    mode: str
-    scores: dict[str, Tensor]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether one has to go before another comes."""
-        return 0 <= self.size <= len(self.scores)
-
-    @property
-    def best(self) -> str:
-        """The path with the best score; the oldest of equals."""
-        return min(self.scores, key=self._badness, default="")
-
-    @property
-    def worst(self) -> str:
-        """The path that goes next."""
-        return max(self.scores, key=self._badness, default="")
-
-    def _badness(self, path: str) -> float:
-        score = float(self.scores[path])
-        return score if self.mode == "min" else -score
-
-    def accepts(self, score: Tensor) -> bool:
-        """Whether a file with this score would stay; an equal one is no better than the one that is there."""
-        if not self.is_full:
-            return True
-        if self.size == 0:
-            return False
-        worst = float(self.scores[self.worst])
-        return float(score) < worst if self.mode == "min" else float(score) > worst
-
-    def with_one_more(self, path: str, score: Tensor) -> TopK:
-        """What stays when ``path`` comes."""
-        rest = TopK(self.size, self.mode, {old: value for old, value in self.scores.items() if old != path})
-        while rest.is_full:
-            rest.scores.pop(rest.worst)
-        rest.scores[path] = score
-        return rest
 
 
 class ModelCheckpoint(Checkpoint):
@@ -205,6 +128,7 @@ class ModelCheckpoint(Checkpoint):
         self.kth_value: Tensor = torch.tensor(torch.inf if mode == "min" else -torch.inf)
         self.last_model_path: str = ""
 
+        self._own_steps: dict[str, int] = {}  # what this run had written before it was restarted
         self._only_path = ""  # what goes when a newer file comes, where only the newest is kept
         self._saved_at_step = 0
         self._saved_at_time = 0.0
@@ -253,9 +177,21 @@ class ModelCheckpoint(Checkpoint):
                 "none: Trainer(enable_checkpointing=False).",
             )
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what a killed process left unfinished; go on with the files of a run that goes on."""
+        if trainer.fast_dev_run:
+            return
+        if trainer.is_global_zero:
+            paths.remove_leftovers(str(self.dirpath))
+        self._own_steps = {}
+        if trainer.lineage.goes_on:
+            for path in self.recall(trainer, trainer.lineage.run):
+                trainer.strategy.remove_checkpoint(path)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to wait; what a run was resumed from or a former fit saved need not be saved again."""
-        if trainer.is_global_zero and self.save_top_k != 0 and not trainer.fast_dev_run:
+        is_new = not trainer.lineage.goes_on and not trainer.fast_dev_run
+        if is_new and trainer.is_global_zero and self.save_top_k != 0:
             self._warn_about_files(trainer)
         if trainer.ckpt_path or not trainer.global_step:
             self._saved_at_step, self._has_saved_last = trainer.global_step, False
@@ -299,12 +235,9 @@ class ModelCheckpoint(Checkpoint):
             self._save_last(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave one more checkpoint, which counts among no best ones; the last where one was asked for."""
-        if (
-            exception is trainer.state.request
-            and self is trainer.checkpoint_callback
-            and _is_training(trainer)
-        ):
+        """Leave one more checkpoint, which counts among no best ones; the last where an end was asked for."""
+        is_asked_for = exception is trainer.state.request and not isinstance(exception, Exception)
+        if is_asked_for and self is trainer.checkpoint_callback and _is_training(trainer):
             self._write(trainer, "", self._name_last(trainer, self._candidates(trainer)), self._record())
             return
         if not self.save_on_exception or self._is_idle(trainer):
@@ -312,7 +245,7 @@ class ModelCheckpoint(Checkpoint):
         before, metrics = self._record(), self._candidates(trainer)
         path = self._free_path(trainer, metrics, replaces="" if self.monitor else self.best_model_path)
         last = self._name_last(trainer, metrics) if self.save_last else ""
-        self._write(trainer, path, last, before)
+        self._write(trainer, path, last, before, is_kept=False)
 
     def _is_idle(self, trainer: Trainer) -> bool:
         """Whether there is nothing to save: no training, or no step since the last time."""
@@ -412,14 +345,16 @@ class ModelCheckpoint(Checkpoint):
         self.current_score = score
         kept, metrics = self._top_k, {**metrics, str(self.monitor): score}
         path = self._free_path(trainer, metrics, replaces=kept.worst if kept.is_full else "")
-        kept = kept.with_one_more(path, score)
-        self.best_k_models = kept.scores
-        self.best_model_path, self.best_model_score = kept.best, kept.scores[kept.best]
-        if kept.is_full or kept.size == -1:
-            self.kth_best_model_path, self.kth_value = kept.worst, kept.scores[kept.worst]
-        best = float(self.best_model_score)
+        self._keep(kept.with_one_more(path, score))
+        best = float(self.best_k_models[self.best_model_path])
         self._tell(trainer, f"reached {float(score):.5f} (best {best:.5f}), saving {path}")
         return path
+
+    def _keep(self, kept: TopK) -> None:
+        self.best_k_models = kept.scores
+        self.best_model_path, self.best_model_score = kept.best, kept.scores.get(kept.best)
+        if kept.scores and (kept.is_full or kept.size == -1):
+            self.kth_best_model_path, self.kth_value = kept.worst, kept.scores[kept.worst]
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a checkpoint with the score ``current`` would be kept."""
@@ -455,13 +390,19 @@ class ModelCheckpoint(Checkpoint):
 
     # ------------------------------------------------------------------ writing, then deleting
 
-    def _write(self, trainer: Trainer, path: str, last: str, before: dict[str, Any]) -> None:
+    def _write(
+        self, trainer: Trainer, path: str, last: str, before: dict[str, Any], *, is_kept: bool = True
+    ) -> None:
         """Save ``path``, or ``last`` itself if there is no path, then let go what it supersedes.
 
         The names are settled before, as the checkpoint holds the state of this callback.
         """
+        role = ("kept" if is_kept else "") if path else "last"
+        score = float(self.best_k_models[path]) if role == "kept" and self.monitor is not None else None
+        note = {"home": self.dirpath, "owner": self.state_key, "role": role}
         try:
-            trainer.save_checkpoint(path or last, self.save_weights_only)
+            with trainer.lineage.noting(**note, monitor=self.monitor, score=score):
+                trainer.save_checkpoint(path or last, self.save_weights_only)
         except BaseException:
             vars(self).update(before)
             raise
@@ -490,13 +431,8 @@ class ModelCheckpoint(Checkpoint):
         others = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         if any(path in _files(vars(other)) for other in others if other is not self):
             return False
-        home = str(self.dirpath)
-        if not paths.is_local(path):
-            return path != str(trainer.ckpt_path) and path.startswith(home.rstrip("/") + "/")
-        if trainer.ckpt_path and os.path.abspath(path) == os.path.abspath(trainer.ckpt_path):
-            return False
-        home, folder = os.path.realpath(home), os.path.realpath(os.path.dirname(path))
-        return os.path.commonpath([home, folder]) == home
+        is_start = _is_same(path, trainer.ckpt_path) and not trainer.lineage.goes_on
+        return not is_start and paths.is_below(path, str(self.dirpath))
 
     # ------------------------------------------------------------------ names
 
@@ -539,10 +475,20 @@ class ModelCheckpoint(Checkpoint):
         path = ""
         if trainer.is_global_zero:
             path, version = self.format_checkpoint_name(metrics, template), self.STARTING_VERSION
-            while self._enable_version_counter and _is_taken(path, replaces):
+            while self._enable_version_counter and self._is_taken(trainer, path, replaces):
                 path = self.format_checkpoint_name(metrics, template, ver=version)
                 version += 1
         return str(trainer.strategy.broadcast(path))
+
+    def _is_taken(self, trainer: Trainer, path: str, replaces: str) -> bool:
+        if not paths.exists(path):
+            return False
+        if paths.is_dir(path):  # can't be replaced in one step: it stays until its successor is complete
+            return True
+        # what this run had written before it was restarted is written again, unless it is one of the best
+        step = self._own_steps.get(path)
+        is_own = step is not None and (path not in self.best_k_models or step == trainer.global_step)
+        return path != replaces and not is_own
 
     def folder(self, trainer: Trainer) -> str:
         """Where files go: ``dirpath``, or else a folder beside what the first logger writes."""
@@ -605,6 +551,43 @@ class ModelCheckpoint(Checkpoint):
             "files there stay as they are: new ones are compared with none of them."
         )
 
+    def recall(self, trainer: Trainer, run: str | None = None) -> list[str]:
+        """Take over the files that another process left in the folder, as the index knows them.
+
+        Args:
+            trainer: Whose folder it is.
+            run: The run that wrote them (`Commit.run`); the newest one that this callback saved for if None.
+
+        Returns:
+            The files that are too many now, as that process was killed before it could remove them.
+        """
+        stock = Stock()
+        if trainer.is_global_zero:
+            stock = Stock.of(self.folder(trainer), self.state_key, run, broken=trainer.lineage.broken)
+        stock = trainer.strategy.broadcast(stock)
+        self._own_steps, files = stock.steps, stock.kept
+        if not files or self.save_top_k == 0:
+            return []
+        newest = next(reversed(files))
+        if self.monitor is not None:
+            self._keep(TopK(self.save_top_k, self.mode, {}).chosen_from(files))
+        else:
+            self.best_model_path, self._only_path = newest, newest if self.save_top_k == 1 else ""
+        if stock.newest == newest:
+            self._mend_last(trainer, newest)
+        if self.save_top_k == -1:
+            return []
+        kept = {*self.best_k_models, self.best_model_path}
+        return [path for path in files if path not in kept and not _is_same(path, trainer.ckpt_path)]
+
+    def _mend_last(self, trainer: Trainer, newest: str) -> None:
+        """Move ``last.ckpt`` to the newest file, if the process was killed before it could."""
+        last = self.last_model_path
+        if not (trainer.is_global_zero and self.save_last and last and paths.is_local(last)):
+            return
+        if trainer.lineage.goes_on and os.path.realpath(last) != os.path.realpath(newest):
+            point_to(last, newest)
+
     def to_yaml(self, filepath: paths.PathLike | None = None) -> None:
         """Write `best_k_models` to a YAML file, by default ``best_k_models.yaml`` beside the checkpoints."""
         scores = {name: float(score) for name, score in self.best_k_models.items()}
@@ -639,6 +622,5 @@ def _has_validation(trainer: Trainer) -> bool:
     return bool(trainer.enable_validation and (not counts or sum(counts) > 0))
 
 
-def _is_taken(path: str, replaces: str) -> bool:
-    # folders can't be replaced in one step: what is there stays until its successor is complete
-    return paths.exists(path) and (path != replaces or paths.is_dir(path))
+def _is_same(path: str, other: Any) -> bool:
+    return bool(other) and os.path.abspath(path) == os.path.abspath(other)

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:
+    from levin.checkpoint.background import AsyncCheckpointIO
     from levin.checkpoint.io import CheckpointIO, TorchCheckpointIO
 
-__all__ = ["CheckpointIO", "TorchCheckpointIO"]
+__all__ = ["AsyncCheckpointIO", "CheckpointIO", "TorchCheckpointIO"]
 
-_HOMES = {"CheckpointIO": "levin.checkpoint.io", "TorchCheckpointIO": "levin.checkpoint.io"}
+_HOMES = {
+    "AsyncCheckpointIO": "levin.checkpoint.background",
+    "CheckpointIO": "levin.checkpoint.io",
+    "TorchCheckpointIO": "levin.checkpoint.io",
+}
 
 load_on_use(__name__, _HOMES)

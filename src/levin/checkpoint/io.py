@@ -17,27 +17,32 @@ import sys
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from hashlib import sha256
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
 
+from levin.checkpoint.index import HashingWriter, commit_for, damage, index_of, newest_whole
 from levin.checkpoint.plain import type_name
 from levin.utils.paths import (
     PathLike,
     atomic_writer,
     exists,
+    fetched,
     filesystem,
     is_dir,
     is_local,
     listdir,
     local_path,
     makedirs,
-    open_file,
     parent,
     remove,
+    remove_leftovers,
+    sync_folder,
+    temporary_name,
 )
 
 MapLocation = Any  # what `torch.load` takes: a device, a string, a function or a dict
@@ -56,7 +61,13 @@ class CheckpointIO(ABC):
 
     Subclass it to store them another way, and hand an instance to ``Trainer(plugins=[...])``. All methods are
     called on the process that writes (rank 0), `load_checkpoint` on all.
+
+    Attributes:
+        keeps_index: Whether `save_checkpoint` notes the commit in the folder's index, with size and digest.
+            Where it does not, the Trainer notes what it knows.
     """
+
+    keeps_index: bool = False
 
     @abstractmethod
     def save_checkpoint(
@@ -88,12 +99,24 @@ class CheckpointIO(ABC):
         """
         action()
 
+    def on_failure(self, tell: Callable[[BaseException], None]) -> None:  # noqa: B027  # as above
+        """Have ``tell`` called with the error of a save that fails after `save_checkpoint` has returned.
+
+        It is called once, on any thread; an error that was told is not raised by later calls.
+        """
+
     def teardown(self) -> None:  # noqa: B027  # nothing is under way where saving waits for the file
         """Finish what is under way; called when a run ends."""
 
 
 class TorchCheckpointIO(CheckpointIO):
-    """Single files in the format of `torch.save`, on this machine or wherever fsspec reaches."""
+    """Single files in the format of `torch.save`, on this machine or wherever fsspec reaches.
+
+    Tensors go from where they are to the disk, with no copy of the file in memory. What a killed process left
+    unfinished in the folder is removed by the next save.
+    """
+
+    keeps_index = True
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: PathLike, storage_options: Any | None = None
@@ -110,9 +133,18 @@ class TorchCheckpointIO(CheckpointIO):
                 f"{type(self).__name__} has no storage options, but got storage_options={storage_options!r}. "
                 "Leave them out, or give `Trainer(plugins=[...])` a CheckpointIO that knows them."
             )
+        remove_leftovers(parent(path))
+        noted = commit_for(path, checkpoint)
+
+        def note() -> None:
+            if noted is not None:
+                index, commit = noted
+                index.add(replace(commit, size=stream.size, sha256=stream.sha256))
+
         try:
-            with atomic_writer(path) as file:
-                torch.save(checkpoint, file)
+            with atomic_writer(path, before_commit=note) as file:
+                stream = HashingWriter(file)
+                torch.save(checkpoint, cast("IO[bytes]", stream))
         except (OSError, RuntimeError) as error:
             cause = _os_error(error)
             if cause is None:
@@ -126,8 +158,12 @@ class TorchCheckpointIO(CheckpointIO):
         return load(path, map_location, weights_only)
 
     def remove_checkpoint(self, path: PathLike) -> None:
-        """Delete the file, link or folder at ``path``, if there is one."""
+        """Delete the file, link or folder at ``path``, if there is one, and note it in the index."""
+        is_link = is_local(path) and os.path.islink(local_path(path))
+        index, known = index_of(path)
         remove(path)
+        if known and not is_link:
+            index.removed(known[-1].name)
 
 
 def _os_error(error: BaseException) -> OSError | None:
@@ -189,7 +225,10 @@ def load(
     map_location: MapLocation | None = None,
     weights_only: bool | None = None,
 ) -> Any:
-    """Read what `torch.save` wrote.
+    """Read what `torch.save` wrote, if it is whole.
+
+    A file that the index of its folder knows has to have the size and the SHA-256 that are noted there; any
+    other one is compared with the checksums it brings along.
 
     Args:
         path_or_file: A path, a URL (``http(s)://`` or what fsspec knows) or a file opened in binary.
@@ -199,7 +238,8 @@ def load(
 
     Raises:
         FileNotFoundError: There is nothing at the path.
-        CorruptCheckpointError: It is no such file, or it was cut off.
+        CorruptCheckpointError: It is no such file, it was cut off or changed; the text names the newest whole
+            one of its folder's index.
         UntrustedCheckpointError: It holds objects of classes that safe loading does not build.
     """
     map_location = "cpu" if map_location is None else map_location
@@ -210,11 +250,19 @@ def load(
     if path.startswith(("http://", "https://")):
         path, weights_only = _downloaded(path), bool(weights_only)
     _check_is_file(path)
-    safely = weights_only is not False
-    if is_local(path):
-        return _read(local_path(path), name, map_location, safely=safely)
-    with open_file(path) as file:
-        return _read(file, name, map_location, safely=safely)
+    with fetched(path) as content:
+        wrong = damage(path, content)
+        if wrong is not None:
+            raise CorruptCheckpointError(f"{name} is damaged: {wrong}.{_instead(path)}")
+        try:
+            return _read(content, name, map_location, safely=weights_only is not False)
+        except CorruptCheckpointError as error:
+            raise CorruptCheckpointError(f"{error}{_instead(path)}") from error.__cause__
+
+
+def _instead(path: str) -> str:
+    whole = newest_whole(parent(path), besides=path)
+    return "" if whole is None else f" The newest whole checkpoint beside it is {whole}."
 
 
 def as_checkpoint(value: Any, path: PathLike | IO[bytes] | None = None) -> dict[str, Any]:
@@ -347,14 +395,15 @@ def point_to(link: PathLike, target: PathLike) -> None:
     """Make ``link`` another name of the checkpoint at ``target``.
 
     On this machine it is a relative symbolic link, so that the folder can be moved; it is put in place in one
-    step. Where there are no such links, remote file systems among them, it is a copy.
+    step. Where there are none it is a hard link, and where there are none either, remote file systems among
+    them, it is a copy.
     """
     if not (is_local(link) and is_local(target)):
         filesystem(target).copy(os.fspath(target), os.fspath(link), recursive=is_dir(target))
         return
     name, original = local_path(link), local_path(target)
     folder = os.path.dirname(name)
-    temporary = os.path.join(folder, f".{os.path.basename(name)}.{os.getpid()}.tmp")
+    temporary = temporary_name(name)
     makedirs(folder)
     remove(temporary)
     try:
@@ -365,11 +414,16 @@ def point_to(link: PathLike, target: PathLike) -> None:
     if os.path.isdir(name) and not os.path.islink(name):
         remove(name)
     os.replace(temporary, name)
+    remove(temporary)  # which stays where both are names of one file already
+    sync_folder(folder or ".")  # what it led to may be deleted next
 
 
 def _copy(source: str, target: str) -> None:
     if os.path.isdir(source):
         shutil.copytree(source, target)
+        return
+    with contextlib.suppress(OSError, NotImplementedError):
+        os.link(source, target)
         return
     with open(source, "rb") as original, atomic_writer(target) as file:
         shutil.copyfileobj(original, file)

@@ -197,6 +197,15 @@ class DirectoryLogger(Logger):
             self._claim_version()
         self._version = broadcast(self._version)
 
+    def unsettled_versions(self) -> list[int]:
+        """The versions that there are, in their order, while this logger has none yet; empty from then on."""
+        return existing_versions(self.root_dir) if self._version is None else []
+
+    def reopen(self, version: int) -> None:
+        """Go on in a version that is there, if none was given or decided."""
+        if self._version is None:
+            self._version = version
+
     def _claim_version(self) -> None:
         """Decide the version, if it is not, by making its directory: no other run can have the same then."""
         if self._version is None:
@@ -286,14 +295,20 @@ def rank_zero_experiment(fn: Callable[[Any], T]) -> Callable[[Any], T]:
     return experiment
 
 
-def next_version(root_dir: PathLike) -> int:
-    """Return one more than the largest ``n`` of the ``version_<n>`` in ``root_dir``; 0 if there is none."""
+def existing_versions(root_dir: PathLike) -> list[int]:
+    """Return each ``n`` of the ``version_<n>`` in ``root_dir``, in order."""
     try:
         entries = paths.listdir(root_dir)
     except (FileNotFoundError, NotADirectoryError):
-        return 0
-    numbers = [int(entry[8:]) for entry in entries if entry.startswith("version_") and entry[8:].isdecimal()]
-    return max(numbers, default=-1) + 1
+        return []
+    return sorted(
+        int(entry[8:]) for entry in entries if entry.startswith("version_") and entry[8:].isdecimal()
+    )
+
+
+def next_version(root_dir: PathLike) -> int:
+    """Return one more than the largest ``n`` of the ``version_<n>`` in ``root_dir``; 0 if there is none."""
+    return max(existing_versions(root_dir), default=-1) + 1
 
 
 def claim_version(root_dir: PathLike) -> int:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from levin.checkpoint.index import Lineage
 from levin.core.callback import Checkpoint
 from levin.core.datamodule import LightningDataModule
 from levin.core.hooks import DataHooks
 from levin.core.hparams import hyperparameters_to_log
 from levin.core.module import LightningModule
 from levin.core.optimizers import configure
-from levin.trainer import saving, settings
+from levin.trainer import choosing, saving, settings
 from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import check_hook_names
 from levin.trainer.former_hooks import explain
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from levin.trainer.choosing import Choice
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.fit import FitLoop
     from levin.trainer.predict import PredictionLoop
@@ -60,12 +62,12 @@ class RunningTrainer(TrainerView):
             wanted = self._wanted_path(fn, ckpt_path)
             if wanted == "last":
                 self._settle_versions()
-            path = saving.resolve_path(
+            choice = choosing.choose(
                 wanted, fn=fn, model_given=model is not None, trainer=cast("Trainer", self)
             )
             detects = self.run.debugging.detect_anomaly
             with heard(state), torch.autograd.set_detect_anomaly(True) if detects else nullcontext():
-                self._set_up(module, path, weights_only)
+                self._set_up(module, choice, weights_only)
                 yield
                 self._tear_down()
             state.status = TrainerStatus.FINISHED
@@ -136,10 +138,11 @@ class RunningTrainer(TrainerView):
             return (self.predict_loop,)
         return (self.validate_loop if fn is TrainerFn.VALIDATING else self.test_loop,)
 
-    def _set_up(self, module: LightningModule, path: str | None, weights_only: bool | None) -> None:
+    def _set_up(self, module: LightningModule, choice: Choice, weights_only: bool | None) -> None:
         """Everything up to the first batch, in the order in which hooks may count on it."""
         run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
         self.strategy.setup_environment()
+        self.strategy.checkpoint_io.on_failure(self._ask_to_end)
         self._settle_versions()
         rank = self.local_rank if self.world_size > 1 else None
         self.profiler.setup(stage=str(self.state.fn), local_rank=rank, log_dir=self.log_dir)
@@ -149,8 +152,7 @@ class RunningTrainer(TrainerView):
             if overrides(module, name, LightningModule):
                 with self.strategy.module_init_context():
                     self._call(module, name)
-        checkpoint = self._read(path, weights_only) if path is not None else None
-        self._ckpt_path = path
+        checkpoint = self._read(choice, weights_only)
         if checkpoint is not None and not self.strategy.restore_after_setup:
             saving.restore_model(run, checkpoint, self.callbacks)
         self.strategy.setup_module(module)
@@ -204,16 +206,26 @@ class RunningTrainer(TrainerView):
             )
         return self._user_ckpt_path if given is None else given
 
-    def _read(self, path: str, weights_only: bool | None) -> dict[str, Any]:
-        checkpoint = saving.read(self.run, path, weights_only=weights_only)
-        is_fit = self.state.fn is TrainerFn.FITTING
-        what = (
-            "Restoring states from the checkpoint path"
-            if is_fit
-            else "Loaded model weights from the checkpoint"
-        )
-        rank_zero_info(f"{what} at {path}")
-        return checkpoint
+    def _read(self, choice: Choice, weights_only: bool | None) -> dict[str, Any] | None:
+        """The checkpoint to begin with; from now on the run's own ones descend from it."""
+        run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
+        found = choosing.read_first_whole(choice, partial(saving.read, run, weights_only=weights_only))
+        self._ckpt_path = found.path
+        if is_fit:
+            run.lineage = Lineage.resumed(
+                found.checkpoint, found.path, goes_on=choice.goes_on, broken=found.broken
+            )
+        if found.path is not None:
+            what = "Restoring states from the checkpoint path"
+            if not is_fit:
+                what = "Loaded model weights from the checkpoint"
+            rank_zero_info(f"{what} at {found.path}")
+        return found.checkpoint
+
+    def _ask_to_end(self, error: BaseException) -> None:
+        """End the run at its next safe point, unless it is about to."""
+        if self.state.request is None:
+            self.state.request = error
 
     def _sanity_check(self) -> None:
         """Try a few validation batches, so that an error in them shows before hours of training."""
@@ -259,9 +271,10 @@ class RunningTrainer(TrainerView):
             try:
                 act()
             except Exception as later:  # noqa: PERF203  # the user's error must not hide behind it
-                rank_zero_warn(
-                    f"While tidying up after {type(error).__name__}: {type(later).__name__}: {later}"
-                )
+                if later is not error:  # which a save in the background may be
+                    rank_zero_warn(
+                        f"While tidying up after {type(error).__name__}: {type(later).__name__}: {later}"
+                    )
 
     def _log_hyperparameters(self, module: LightningModule) -> None:
         if not self.loggers or not self.enable_autolog_hparams:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from levin._version import __version__
-from levin.callbacks.model_checkpoint import ModelCheckpoint
+from levin.checkpoint.index import COMMIT_KEY, commit_for
 from levin.checkpoint.io import as_checkpoint
 from levin.checkpoint.plain import OWN_KEY, as_file, as_written, pack
 from levin.core.hparams import announce
@@ -17,15 +17,14 @@ from levin.core.metrics import to_numbers
 from levin.core.optimizers import SchedulerSet
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException
-from levin.utils.paths import exists, filesystem, is_local, join, listdir, local_path
-from levin.utils.rank import rank_zero_info, rank_zero_warn
+from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from levin.core.callback import Callback, Checkpoint
+    from levin.core.callback import Callback
     from levin.trainer.states import Run
-    from levin.trainer.trainer import Trainer
+    from levin.utils.paths import PathLike
 
 FORMAT_VERSION = "2.6.6"
 """The version whose layout checkpoints have: files of that framework can be read here, and these there."""
@@ -108,6 +107,24 @@ def check(run: Run, callbacks: Sequence[Callback]) -> None:
         except Exception:  # it may be a state that only training gives
             continue
         pack(state, f"checkpoint.{name}")
+
+
+def describe(run: Run, checkpoint: dict[str, Any], path: PathLike, *, weights_only: bool) -> None:
+    """Let a checkpoint say which run it is of, what came before it and what was measured then."""
+    described = run.lineage.describe(
+        path, metrics=to_numbers(run.metrics.published), weights_only=weights_only
+    )
+    checkpoint.setdefault(OWN_KEY, {})[COMMIT_KEY] = described
+
+
+def note(run: Run, checkpoint: dict[str, Any], path: PathLike) -> None:
+    """The checkpoint was handed over: the next one descends from it, and the index will know it."""
+    strategy = run.strategy
+    run.lineage.parent = os.fspath(path)
+    if strategy.is_global_zero and not strategy.checkpoint_io.keeps_index:
+        found = commit_for(path, checkpoint)
+        if found is not None:
+            strategy.checkpoint_io.after_commit(partial(found[0].add, found[1]))
 
 
 _NO_BATCHES = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
@@ -232,129 +249,3 @@ def _move_late_schedulers(run: Run, metrics: dict[str, float]) -> None:
         run.lr_scheduler_configs, run.hooks.bind("lr_scheduler_step", run.module), lambda: values
     )
     run.progress.scheduler_steps += late.step("epoch", run.progress.epoch, plateau=True)
-
-
-# ---------------------------------------------------------------------- which checkpoint
-
-
-def resolve_path(
-    path: str | os.PathLike[str] | None,
-    *,
-    fn: TrainerFn,
-    model_given: bool,
-    trainer: Trainer,
-) -> str | None:
-    """The file that ``ckpt_path`` means.
-
-    Args:
-        path: None, "best", "last", a path or a URL.
-        fn: What it is for.
-        model_given: Whether a model was passed: an evaluation of none means the best checkpoint.
-        trainer: Whose callbacks wrote it.
-
-    Raises:
-        ValueError: If there is no such checkpoint.
-        FileNotFoundError: If there is no file at the path.
-    """
-    found = trainer.checkpoint_callbacks
-    if path is None:
-        if fn is TrainerFn.FITTING:
-            # a checkpoint of an exception is there to go on from
-            keeps_exceptions = any(hasattr(callback, "ckpt_path") for callback in found)
-            return _last(trainer, fn, told=False) if keeps_exceptions else None
-        if model_given:
-            return None
-        rank_zero_warn(
-            f"`trainer.{fn}()` was called without a model, so that the best checkpoint of the last fit is "
-            f"used. To use the weights as they are pass the model: `trainer.{fn}(model)`; to be explicit "
-            "pass ckpt_path='best'."
-        )
-        path = "best"
-    if path == "best":
-        return _best(found, fn, bool(trainer.fast_dev_run))
-    if path == "last":
-        return _last(trainer, fn)
-    text = os.fspath(path)
-    if not text:
-        raise ValueError("ckpt_path='' is no path. Give the path of a checkpoint, 'best' or 'last', or None.")
-    if not exists(text):
-        raise FileNotFoundError(f"There is no checkpoint at ckpt_path={text!r}.{_neighbours(text)}")
-    return text
-
-
-def _neighbours(path: str) -> str:
-    """What lies in the folder, for a message."""
-    folder = os.path.dirname(path) or "."
-    if not is_local(path) or not os.path.isdir(local_path(folder)):
-        return f" The folder {folder!r} does not exist either." if is_local(path) else ""
-    names = [name for name in listdir(folder) if name.endswith(".ckpt")]
-    return (
-        f" The folder holds: {', '.join(sorted(names)[:10])}."
-        if names
-        else " The folder holds no checkpoint."
-    )
-
-
-def _best(found: Sequence[Callback], fn: TrainerFn, fast_dev_run: bool) -> str:
-    if fast_dev_run:
-        raise ValueError(
-            f"`trainer.{fn}(ckpt_path='best')` can't be used with fast_dev_run: no checkpoint is written. "
-            "Pass a path."
-        )
-    keepers = [callback for callback in found if hasattr(callback, "best_model_path")]
-    if not keepers:
-        raise ValueError(
-            f"`trainer.{fn}(ckpt_path='best')` needs a ModelCheckpoint callback, and there is none. Pass a "
-            "path."
-        )
-    if len(keepers) > 1:
-        rank_zero_warn(
-            f"There are {len(keepers)} checkpoint callbacks: 'best' means the best of the first one."
-        )
-    best: str = keepers[0].best_model_path
-    if not best:
-        raise ValueError(
-            f"`trainer.{fn}(ckpt_path='best')`: there is no best checkpoint yet. Call `trainer.fit` first, "
-            "or pass a path."
-        )
-    return best
-
-
-def _last(trainer: Trainer, fn: TrainerFn, *, told: bool = True) -> str | None:
-    """The newest of all checkpoints that were written to be the last."""
-    candidates = [path for callback in trainer.checkpoint_callbacks for path in _last_of(callback, trainer)]
-    if not candidates:
-        if told:
-            instead = (
-                "Training starts from the beginning"
-                if fn is TrainerFn.FITTING
-                else "The weights are used as they are"
-            )
-            rank_zero_warn(f"ckpt_path='last': there is no last checkpoint yet. {instead}.")
-        return None
-    newest = max(candidates, key=_time_of_change) if len(candidates) > 1 else candidates[0]
-    rank_zero_info(f"ckpt_path='last' is {newest}.")
-    return newest
-
-
-def _time_of_change(path: str) -> float:
-    if is_local(path):
-        return os.path.getmtime(local_path(path))
-    changed: float = filesystem(path).modified(path).timestamp()
-    return changed
-
-
-def _last_of(callback: Checkpoint, trainer: Trainer) -> list[str]:
-    """The files that a callback wrote to be the last: those named so, or the one of an exception."""
-    written = getattr(callback, "ckpt_path", None)
-    if written is not None:
-        return [written] if exists(written) else []
-    if not isinstance(callback, ModelCheckpoint):
-        return []
-    folder = callback.folder(trainer)
-    names = [os.path.basename(name) for name in listdir(folder)] if exists(folder) else []
-    return [
-        join(folder, name)
-        for name in names
-        if name.startswith(callback.CHECKPOINT_NAME_LAST) and name.endswith(callback.FILE_EXTENSION)
-    ]

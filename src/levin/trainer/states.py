@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from levin.checkpoint.index import Lineage
 from levin.core.metrics import to_numbers
 from levin.core.optimizers import LightningOptimizer
 from levin.utils.former_members import had
@@ -142,6 +143,7 @@ class Run:
     datamodule: LightningDataModule | None = None
     compiler: Callable[..., Any] | None = None
     watch: Watch | None = None
+    lineage: Lineage = field(default_factory=Lineage)
     resume_from: str | Path | None = None
     """The checkpoint that the first fit goes on from, unless it is told another one."""
     reset: frozenset[str] = frozenset()

@@ -253,7 +253,8 @@ class Trainer(RunningTrainer):
             train_dataloaders: An iterable of batches, a (nested) collection of such, or a data module.
             val_dataloaders: An iterable of batches, or several.
             datamodule: A data module, in place of loaders.
-            ckpt_path: The checkpoint to go on from: a path, a URL, "last" or "best".
+            ckpt_path: The checkpoint to go on from: a path, a URL, "last", "best", "hpc", "auto" (the newest
+                whole one, and the beginning if there is none).
             weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
             reset: What is taken from the program and not from that checkpoint, by name: "lr" or another
                 setting of the optimizers' parameter groups (their states go on, and schedules at their place,
@@ -290,7 +291,7 @@ class Trainer(RunningTrainer):
         Args:
             model: The module; by default the last one, with its best weights.
             dataloaders: An iterable of batches, several, or a data module.
-            ckpt_path: The checkpoint to take weights from: a path, a URL, "last" or "best".
+            ckpt_path: The checkpoint to take weights from: a path, a URL, "last", "best" or "auto".
             verbose: Whether the results are printed.
             datamodule: A data module, in place of loaders.
             weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
@@ -341,7 +342,7 @@ class Trainer(RunningTrainer):
             dataloaders: An iterable of batches, several, or a data module.
             datamodule: A data module, in place of loaders.
             return_predictions: Whether the predictions are kept and returned; None means yes.
-            ckpt_path: The checkpoint to take weights from: a path, a URL, "last" or "best".
+            ckpt_path: The checkpoint to take weights from: a path, a URL, "last", "best" or "auto".
             weights_only: False allows arbitrary pickled objects in that file: only for files you trust.
             **former: Keywords of earlier versions.
 
@@ -375,7 +376,9 @@ class Trainer(RunningTrainer):
             self.run.watch.hear()
         with self.profiler.profile("save_checkpoint"):
             checkpoint = saving.dump(self.run, self.callbacks, weights_only=bool(weights_only))
+            saving.describe(self.run, checkpoint, filepath, weights_only=bool(weights_only))
             self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)
+            saving.note(self.run, checkpoint, filepath)
         self.strategy.barrier("save_checkpoint")
 
     def _show(self, results: list[dict[str, float]], stage: str, verbose: bool) -> None:

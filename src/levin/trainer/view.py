@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from levin.accelerators.base import Accelerator
+    from levin.checkpoint.index import Lineage
     from levin.core.datamodule import LightningDataModule
     from levin.core.metrics import Metrics
     from levin.core.module import LightningModule
@@ -514,6 +515,11 @@ class TrainerView(FromNamespace):
         return self.run.metrics.progress_bar_metrics
 
     # ------------------------------------------------------------------ the rest
+
+    @property
+    def lineage(self) -> Lineage:
+        """Which run the checkpoints belong to, which one came last, and whether the run goes on from it."""
+        return self.run.lineage
 
     @property
     def ckpt_path(self) -> str | Path | None:

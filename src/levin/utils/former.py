@@ -97,7 +97,6 @@ _PLANNED = {
     "callbacks": "BackboneFinetuning BaseFinetuning BatchSizeFinder DeviceStatsMonitor EMAWeightAveraging "
     "LearningRateFinder ModelPruning SpikeDetection StochasticWeightAveraging ThroughputMonitor "
     "WeightAveraging",
-    "checkpoint": "AsyncCheckpointIO",
     "loggers": "CometLogger MLFlowLogger WandbLogger",
     "precision": "BitsandbytesPrecisionPlugin DeepSpeedPrecision DeepSpeedPrecisionPlugin FSDPPrecision "
     "FSDPPrecisionPlugin FSDPMixedPrecisionPlugin TransformerEnginePrecisionPlugin",

@@ -13,13 +13,15 @@ import yaml
 
 from levin.callbacks import Callback, ModelCheckpoint
 from levin.checkpoint import TorchCheckpointIO
+from levin.checkpoint.index import INDEX_NAME
 from levin.checkpoint.io import load
 from levin.loggers import CSVLogger
 from levin.utils.errors import MisconfigurationException
 
 
 def names(folder) -> list[str]:
-    return sorted(os.listdir(folder))
+    """What lies in a folder besides the index."""
+    return sorted(set(os.listdir(folder)) - {INDEX_NAME})
 
 
 def weight(path) -> int:

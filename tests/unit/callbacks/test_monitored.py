@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from levin.callbacks.monitored import agreed_value, not_logged
+from levin.checkpoint.index import INDEX_NAME
 
 PRELUDE = """
 import json, os, sys, torch, torch.distributed as dist
@@ -143,7 +144,8 @@ def test_the_best_is_that_of_the_mean_where_ranks_disagree(ranks):
     folder, first, second = ranks
     kept = [f"{folder}/a/epoch={epoch}-score={score}.ckpt" for epoch, score in ((1, "3.0"), (2, "2.5"))]
     assert first["best"] == second["best"] == [kept[1], 2.5, kept]
-    assert sorted(os.listdir(folder / "a")) == [*(os.path.basename(path) for path in kept), "last.ckpt"]
+    files = [*(os.path.basename(path) for path in kept), "last.ckpt"]
+    assert sorted(os.listdir(folder / "a")) == [INDEX_NAME, *files]
 
 
 @pytest.mark.multi

@@ -392,7 +392,7 @@ def test_the_package_gives_its_names_and_no_others():
     import levin.checkpoint
 
     assert set(levin.checkpoint.__all__) <= set(dir(levin.checkpoint))
-    with pytest.raises(AttributeError, match="CheckpointIO, TorchCheckpointIO"):
+    with pytest.raises(AttributeError, match="AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO"):
         levin.checkpoint.AsyncIO  # noqa: B018
 
 

@@ -7,7 +7,8 @@ import pytest
 import levin as L
 from levin.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from levin.testing import BoringModel
-from levin.trainer.saving import dump, resolve_path
+from levin.trainer.choosing import choose
+from levin.trainer.saving import dump
 from levin.trainer.states import TrainerFn
 
 
@@ -25,7 +26,8 @@ def with_callbacks(tmp_path):
 
 
 def resolved(path, trainer, fn=TrainerFn.FITTING, model_given=True):
-    return resolve_path(path, fn=fn, model_given=model_given, trainer=trainer)
+    chosen = choose(path, fn=fn, model_given=model_given, trainer=trainer)
+    return chosen.paths[0] if chosen.paths else None
 
 
 def touch(path, time=None):

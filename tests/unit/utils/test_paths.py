@@ -77,6 +77,15 @@ def test_local_path_is_what_the_operating_system_takes():
         paths.local_path("s3://a")
 
 
+def test_what_is_below_a_folder_is_known_through_links(tmp_path):
+    (tmp_path / "a").mkdir()
+    os.symlink(tmp_path / "a", tmp_path / "b")
+    assert paths.is_below(tmp_path / "b" / "x" / "y", tmp_path / "a")
+    assert not paths.is_below(tmp_path / "ab" / "x", tmp_path / "a")
+    assert paths.is_below("memory://a/b/c", "memory://a/")
+    assert not paths.is_below("memory://ab/c", "memory://a")
+
+
 def test_files_are_made_listed_and_removed(folder):
     paths.makedirs(join(folder, "deep", "er"))
     with atomic_writer(join(folder, "b.txt"), "w") as file:
@@ -160,7 +169,9 @@ def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_the_temporary_file_lies_beside_its_destination(tmp_path):
     with atomic_writer(tmp_path / "state.bin"):
-        assert paths.listdir(tmp_path) == [f".state.bin.{os.getpid()}.tmp"]
+        assert [tmp_path / name for name in paths.listdir(tmp_path)] == [
+            Path(paths.temporary_name(tmp_path / "state.bin"))
+        ]
 
 
 def test_a_bare_name_is_written_in_the_working_directory(tmp_path, monkeypatch):
