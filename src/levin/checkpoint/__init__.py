@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncCheckpointIO", "CheckpointIO", "TorchCheckpointIO"]
 
+OWN_KEY = "levin"
+"""What levin adds to the common form of a checkpoint is under this key."""
+
 _HOMES = {
     "AsyncCheckpointIO": "levin.checkpoint.background",
     "CheckpointIO": "levin.checkpoint.io",

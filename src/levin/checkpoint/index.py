@@ -21,7 +21,7 @@ import zlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import IO, TYPE_CHECKING, Any
 
-from levin.checkpoint.plain import OWN_KEY
+from levin.checkpoint import OWN_KEY
 from levin.utils import paths
 from levin.utils.rank import rank_zero_warn
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from levin.checkpoint import OWN_KEY
 from levin.checkpoint.forms import Mark, made, taken
 from levin.checkpoint.recipes import RECIPES, Home, NotRestorableError, Recipe, follow, recipe_of
 
@@ -271,10 +272,6 @@ def as_written(content: dict[str, Any], *, is_trusted: bool = False) -> dict[str
     """
     marks = (content.get(OWN_KEY) or {}).get("objects")
     return unpack(content, marks, Home(is_trusted=is_trusted)) if marks else content
-
-
-OWN_KEY = "levin"
-"""What levin adds to the common form of a checkpoint is under this key."""
 
 
 def _with_items(content: dict[Any, Any], mark: Mark, home: Home, path: str) -> dict[Any, Any]:

@@ -22,6 +22,7 @@ class Command(NamedTuple):
 
 # A new command is a module with a ``main`` and a line here.
 COMMANDS = {
+    "ckpt": Command("levin.cli.ckpt", "look at checkpoints: ls, show, verify, diff, export, prune"),
     "demo": Command("levin.cli.demo", "train a small network on handwritten digits, and draw its curves"),
 }
 

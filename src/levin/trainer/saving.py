@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from levin._version import __version__
+from levin.checkpoint import OWN_KEY
 from levin.checkpoint.index import COMMIT_KEY, commit_for
 from levin.checkpoint.io import as_checkpoint
-from levin.checkpoint.plain import OWN_KEY, as_file, as_written, pack
+from levin.checkpoint.plain import as_file, as_written, pack
 from levin.core.hparams import announce
 from levin.core.metrics import to_numbers
 from levin.core.optimizers import SchedulerSet

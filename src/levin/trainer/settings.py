@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from levin.checkpoint.plain import OWN_KEY
+from levin.checkpoint import OWN_KEY
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_info
 
