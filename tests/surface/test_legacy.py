@@ -777,6 +777,18 @@ def test_optimizer_idx_is_refused_everywhere(name):
         fit(boring(**{name: lambda self, batch, optimizer_idx: None}))
 
 
+@pytest.mark.parametrize(
+    ("run", "step"),
+    [("fit", "training_step"), ("fit", "validation_step"), ("validate", "validation_step"),
+     ("test", "test_step"), ("predict", "predict_step")],
+)  # fmt: skip
+def test_a_step_without_a_batch_is_told_before_the_first_one(run, step):
+    trainer = L.Trainer(**CPU, logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    with pytest.raises(TypeError, match=rf"`Old.{step}` takes no batch. Define it as `def {step}\(self, bat"):
+        getattr(trainer, run)(boring(**{step: lambda self: None}))
+    assert trainer.global_step == 0
+
+
 def test_truncated_backpropagation_is_gone():
     model = boring()
     model.truncated_bptt_steps = 2
@@ -1018,7 +1030,11 @@ def test_callbacks_of_the_modules_own_come_with_the_one_that_collects():
         def configure_callbacks(self):
             return [super().configure_callbacks()[0], L.Callback()]
 
-    for kind in (Stopping, Asking):
+    class Keeping(Stopping):
+        def configure_callbacks(self):
+            return [*super().configure_callbacks(), L.Callback()]
+
+    for kind in (Stopping, Asking, Keeping):
         model = kind()
         trainer = fit(model)
         assert sum(callback.order == -100 for callback in trainer.callbacks) == 1

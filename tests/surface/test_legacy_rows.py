@@ -328,7 +328,7 @@ CALLBACKS = [
      "works", "dirpath="),
     (("it = L.callbacks.ModelCheckpoint(filepath='x/{epoch}-{val_loss:.2f}', monitor='val_loss')\n"
      "assert (it.dirpath[-2:], it.filename) == ('/x', '{epoch}-{val_loss:.2f}')"), "works", "dirpath='x'"),
-    ("assert L.callbacks.ModelCheckpoint(filepath='best').filename == 'best'", "works", "filename='best'"),
+    ("assert L.callbacks.ModelCheckpoint(filepath='best').filename == 'best'", "works", "`dirpath='.', "),
     ("assert L.callbacks.ModelCheckpoint(filepath=None).dirpath is None", "works", "dirpath=None"),
     ("L.callbacks.ModelCheckpoint(prefix='best')", "TypeError", "Begin `filename` with it"),
     ("L.callbacks.ModelCheckpoint(prefix='')", "works", "Begin `filename` with it"),
