@@ -150,6 +150,11 @@ def test_without_evidence_there_is_none_whatever_the_number_of_workers(measured,
     assert advice(measured, 1000, [workers(count)], num_processes=1) is None
 
 
+def test_a_moment_is_not_worth_a_line():
+    assert advice(Waiting(reading_s=0.15, newest=0.2), 10, [workers(0)], num_processes=1) is None
+    assert advice(Waiting(reading_s=0.25, newest=0.3), 10, [workers(0)], num_processes=1) is not None
+
+
 def test_what_workers_take_to_send_a_batch_is_no_evidence_against_the_dataset():
     measured = Waiting(reading_s=3.0, newest=4.0)
     assert advice(measured, 1000, [workers(0)], num_processes=1) is not None
