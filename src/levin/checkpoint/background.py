@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from levin.utils.paths import PathLike
 
-log = logging.getLogger("levin")
+log: logging.Logger = logging.getLogger("levin")
 
 _WORTH_TELLING_S = 1.0
 

@@ -105,7 +105,7 @@ class Index:
     """
 
     def __init__(self, folder: PathLike) -> None:
-        self.folder = os.fspath(folder)
+        self.folder: str = os.fspath(folder)
 
     @property
     def path(self) -> str:
@@ -222,7 +222,7 @@ class HashingWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._digest = hashlib.sha256()
-        self.size = 0
+        self.size: int = 0
 
     @property
     def sha256(self) -> str:
