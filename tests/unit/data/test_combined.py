@@ -107,6 +107,36 @@ def test_the_order_of_iterators_and_draws(mode, lengths, calls):
     assert seen == calls.split()
 
 
+@pytest.mark.parametrize(
+    ("mode", "calls"), [("sequential", ["iter(a)"]), ("min_size", ["iter(a)", "iter(b)"])]
+)
+def test_iterators_are_made_before_the_first_batch_is_asked_for(mode, calls):
+    seen = []
+    iter(CombinedLoader([Recorded(name, 2, seen) for name in "ab"], mode))
+    assert seen == calls
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pass_that_was_broken_off_ends_before_the_next_begins(mode):
+    seen = []
+
+    class Ending:
+        def __iter__(self):
+            seen.append("begin")
+            return self.rows()
+
+        def rows(self):
+            try:
+                yield from range(3)
+            finally:
+                seen.append("end")
+
+    loader = CombinedLoader([Ending()], mode)
+    next(iter(loader))
+    next(iter(loader))
+    assert seen == ["begin", "end", "begin"]
+
+
 def test_one_loader_alone_is_iterated_over_once_and_its_batches_come_as_they_are():
     for mode in MODES:
         seen = []
@@ -203,6 +233,7 @@ def test_an_empty_loader_among_others_is_told():
         ("sequential", [1, 0], 1, 1),
         ("sequential", [0, 3], 3, 3),
         ("sequential", [float("inf"), 2], 5, 5),
+        ("sequential", [1.5, 0], 2, 1),
         ("min_size", 2, 3, 2),
         ("max_size", 2, 5, 2),
     ],
