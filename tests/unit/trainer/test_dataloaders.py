@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 import levin as L
-from levin.data import CombinedLoader
+from levin.data.combined import CombinedLoader, stop_workers
 from levin.precision import Precision
 from levin.trainer.dataloaders import (
     DataSource,
@@ -89,6 +89,14 @@ def test_evaluations_take_loaders_one_after_another_unless_told_otherwise():
     assert [length_of(each) for each in one_at_a_time(CombinedLoader(loaders, "min_size"))] == [2]
 
 
+def test_limits_of_a_combined_loader_are_the_trainers():
+    combined = CombinedLoader([range(3), range(4)], "min_size")
+    combined.limits = 1
+    [loader] = one_at_a_time(combined)
+    assert len(list(loader)) == 3
+    assert combined.limits is None
+
+
 # ---------------------------------------------------------------------- samplers
 
 
@@ -112,6 +120,20 @@ def test_a_loader_with_another_sampler_is_the_same_otherwise(loader, change):
     changed = change(loader)
     assert changed is not loader
     assert all(getattr(changed, name) is getattr(loader, name) for name in KEPT)
+
+
+def test_a_loader_with_another_sampler_does_not_read_by_workers_that_have_the_first():
+    loader = DataLoader(
+        torch.arange(4), batch_size=None, sampler=[3, 2], num_workers=1, persistent_workers=True
+    )
+    changed = with_sampler(loader, [0, 1])
+    try:
+        assert [int(row) for row in loader] == [3, 2]
+        later = with_sampler(loader, [0, 1])
+        assert [int(row) for row in later] == [int(row) for row in changed] == [0, 1]
+    finally:
+        for each in (loader, changed, later):
+            stop_workers(each)
 
 
 class Scaled(DataLoader):
