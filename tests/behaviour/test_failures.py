@@ -214,7 +214,12 @@ def test_after_an_exception_files_are_whole_counters_true_and_nobody_works_on(no
     steps = {path.name: torch.load(path)["global_step"] for path in tmp_path.glob("*.ckpt")}
     names = {f"epoch={(step - 1) // 3}-step={step}.ckpt": step for step in steps.values()}
     assert steps == ({**names, "last.ckpt": max(steps.values())} if steps else {})
-    assert {path.name for path in tmp_path.iterdir()} <= {*steps, "metrics.csv", "hparams.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        *steps,
+        "metrics.csv",
+        "hparams.yaml",
+        ".checkpoints.jsonl",
+    }
     with (tmp_path / "metrics.csv").open() if trainer.global_step else nullcontext([]) as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(trainer.global_step))[: len(rows)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,10 @@ def _settings(run: Run, optimizer_states: list[dict[str, Any]]) -> Settings:
     for index, config in enumerate(run.lr_scheduler_configs):
         found[f"schedulers.{index}.{_CLASS}"] = type(config.scheduler).__name__
         found |= {f"schedulers.{index}.{name}": getattr(config, name) for name in _NEVER_RESTORED}
-        found |= _settings_of_scheduler(config.scheduler.state_dict(), f"schedulers.{index}")
+        with suppress(
+            Exception
+        ):  # of a built-in function, torch has no state; a fit without saving needs none
+            found |= _settings_of_scheduler(config.scheduler.state_dict(), f"schedulers.{index}")
     return found
 
 
