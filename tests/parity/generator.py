@@ -393,7 +393,7 @@ class Drawing:
         self.overfit = (
             0 if self.dev_run else draw.rarely(6, 0, 1) if self.streams else draw.rarely(6, 0, 1, 2)
         )
-        self.estimates = False
+        self.estimates = self.is_cut = False  # is_cut: an epoch may end before its validation
         self.train_names: list[str] = []
         self.step_names: list[str] = []
         self.val_names: list[str] = []
@@ -404,7 +404,8 @@ class Drawing:
         self.rhythm = self.validation_rhythm() if self.validates else {}
         interval = self.rhythm.get("val_check_interval", 1)
         self.is_timed = not isinstance(interval, (int, float))
-        # without a batch to validate on, Lightning saves nothing in such a rhythm (row "no validation")
+        # without a batch to validate on, Lightning saves nothing in such a rhythm
+        # (row "`check_val_every_n_epoch=2` without validation data")
         self.needs_validation = self.is_timed or self.rhythm.get("check_val_every_n_epoch", 1) != 1
 
     def validation_rhythm(self) -> dict[str, Any]:
@@ -444,18 +445,18 @@ class Drawing:
         """
         draw, stream = self.draw, self.streams and self.draw.chance(70)
         rows = draw.number(low, high)
-        # what is read when differs where no length is known (row "loaders of unknown length")
+        # what is read when differs where no length is known (row "a loader of unknown length")
         name = f"{name} quiet" if self.streams else name
         form = draw.rarely(30, "tensor", "list", "dict", "named", "texts")
-        # not where rows are read ahead (row "loaders of unknown length")
+        # not where rows are read ahead (row "a loader of unknown length")
         fault = [str(draw.number(0, rows))] if not self.streams and draw.chance(1) else []
         data = call("Stream" if stream else "Rows", repr(name), str(rows), repr(form), *fault)
         if draw.chance(6):
-            # Lightning opens what is no DataLoader once more (row "loaders that are any iterable"): these
+            # Lightning opens what is no DataLoader once more (row "a loader that is any iterable"): these
             # draw nothing
             return call("Batches" if self.streams else "SizedBatches", data, str(draw.number(1, 3)))
         options: dict[str, Any] = draw.arguments(50, batch_size=(2, 3, 4))
-        if low < 4:
+        if low < 4 and not (self.reload and name.startswith("train")):
             options.update(draw.arguments(15, drop_last=(True,)))
         if not stream:
             options.update(self.sampling(name, data, rows, options))
@@ -480,6 +481,8 @@ class Drawing:
             if not rows
             else draw.rarely(60, "in order", "shuffle", "own", "sampler", "batch_sampler")
         )
+        if self.streams and kind not in ("in order", "own"):  # as they draw when they are read
+            kind = "own"
         own = Text(f"torch.Generator().manual_seed({draw.number(0, 3)})")
         if kind == "batch_sampler" and self.overfit:  # fails in Lightning where another loader shuffles
             return {}
@@ -502,8 +505,8 @@ class Drawing:
         Not one of several (row "a loader without batches among several"), not for predictions (row "`predict`
         without batches").
         """
-        if kind == "train":
-            return True
+        if kind == "train":  # (row "a training loader without batches")
+            return not self.reload
         is_needed = kind == "predict" or (kind == "val" and self.needs_validation)
         return not is_needed and self.val_loaders < 2 and not self.streams
 
@@ -727,6 +730,8 @@ class Drawing:
         """Return the module's own hooks: those that log, and those that change the course."""
         draw, bodies = self.draw, {}
         hooks = [hook for hook in LOGGING_HOOKS if self.tests or "test" not in hook]
+        if self.skips:  # (row "a value logged in `on_train_batch_start`")
+            hooks.remove("on_train_batch_start")
         if self.repeats:  # Lightning forgets what it logged before (row "values of a repeated step")
             hooks = [hook for hook in hooks if "before" not in hook and "after" not in hook]
         for hook in draw.some(hooks, 3) if draw.chance(30) else []:
@@ -755,7 +760,10 @@ class Drawing:
     def listener(self) -> list[str]:
         """Return the class of a callback that notes its calls, logs, keeps a state and changes the course."""
         draw, lines = self.draw, []
-        for hook in draw.some([hook for hook in LOGGING_HOOKS if "test" not in hook], 2) * draw.chance(25):
+        hooks = [hook for hook in LOGGING_HOOKS if "test" not in hook]
+        if self.skips:  # (row "a value logged in `on_train_batch_start`")
+            hooks.remove("on_train_batch_start")
+        for hook in draw.some(hooks, 2) * draw.chance(25):
             by = draw.one("pl_module", "self")
             # Lightning forgets what it logged before (row "values of a repeated step")
             if not (self.repeats and ("before" in hook or "after" in hook)):
@@ -781,6 +789,7 @@ class Drawing:
                 f"if trainer.current_epoch == {epoch}: raise KeyError('told to')",
             )
             lines += method(f"{hook}(self, trainer, pl_module, *args)", [line])
+            self.is_cut = True
         return ["", "", "class Listener(L.Callback):", *(lines[1:] or ["    pass"])]
 
     def turns(self) -> list[tuple[str, str]]:
@@ -804,6 +813,7 @@ class Drawing:
             error = draw.one("RuntimeError('told to')", *(["StopIteration()"] if ends else []))
             condition = f"self.current_epoch == {epoch} and self.global_step >= {batch}"
             turns.append((hook, f"if {condition}: raise {error}"))
+        self.is_cut = bool(turns)
         return turns[:1]
 
     def overrides(self) -> list[str]:
@@ -862,7 +872,7 @@ class Drawing:
             )
             split = name == "one" and "LBFGS" not in kind and draw.chance(12)
             lines.append(f"{name} = {kind.format(groups if split else own[name])}")
-        schedulers = [self.scheduler(draw.one(*names)) for _ in range(draw.rarely(45, 0, 1, 1, 2))]
+        schedulers = [self.scheduler(draw.one(*names)) for _ in range(draw.rarely(70, 0, 1, 1, 2))]
         return method("configure_optimizers(self)", [*lines, f"return {self.returned(names, schedulers)}"])
 
     def returned(self, names: list[str], schedulers: list[str]) -> str:
@@ -883,7 +893,7 @@ class Drawing:
     def scheduler(self, optimizer: str) -> str:
         """Return the text of a scheduler, bare or with its settings."""
         draw = self.draw
-        if not self.manual and draw.chance(20):
+        if not self.manual and draw.chance(30):
             text = draw.one(*PLATEAUS).format(optimizer)
             if draw.chance(3):  # a metric has to be named
                 return text
@@ -891,12 +901,12 @@ class Drawing:
             settings |= draw.arguments(25, interval=("step", "epoch"), frequency=(1, 2), strict=(False,))
             if (
                 self.again == "resume"
-            ):  # by epoch the last move is lost in Lightning (row "`ReduceLROnPlateau`")
+            ):  # by epoch the last move is lost in Lightning (row "`ReduceLROnPlateau` by epoch")
                 settings["interval"] = "step"
             return repr(settings)
         text = draw.one(*SCHEDULERS).format(optimizer)
         self.estimates = self.estimates or "estimated" in text
-        if draw.chance(40):
+        if draw.chance(30):
             return text
         settings = draw.arguments(60, interval=("step", "epoch"), frequency=(1, 2, 3))
         settings |= draw.arguments(2, interval=("batch",), monitor=("t0",))
@@ -920,9 +930,12 @@ class Drawing:
             options["every_n_train_steps"] = draw.number(1, 3)
         elif rhythm == "epochs":
             options["every_n_epochs"] = draw.number(1, 2)
+        sizes = (1, 2, 3, -1, 0) if monitor else (1, -1, 0)
+        if self.is_cut and monitor in waits:  # nor at the end of an epoch that was cut off (the same row)
+            sizes = (1, 0)
         options |= draw.arguments(
             15,
-            save_top_k=(1, 2, 3, -1, 0) if monitor else (1, -1, 0),
+            save_top_k=sizes,
             # Lightning writes last.ckpt in a dev run, too (row "`fast_dev_run` with `save_last`")
             **({} if self.dev_run else {"save_last": (True, "link")}),
             mode=("max", "min"),
@@ -935,7 +948,7 @@ class Drawing:
         if draw.chance(10):  # in a folder of its own (row "files that two `ModelCheckpoint`s write")
             number = self.folders = self.folders + 1
             options |= {"enable_version_counter": False, "dirpath": Text(f'f"{{ROOT}}/{number}"')}
-        if draw.chance(5):  # the same (row "`save_on_exception`")
+        if draw.chance(5):  # the same (row "files that two `ModelCheckpoint`s write")
             number = self.folders = self.folders + 1
             options |= {"save_on_exception": True, "dirpath": Text(f'f"{{ROOT}}/{number}"')}
         # in manual optimization Lightning saves nothing (row "`train_time_interval`")
@@ -1022,7 +1035,8 @@ class Drawing:
         if not self.again:
             steps = draw.arguments(10, max_steps=(1, 2, 3, 4, 5, 0, -1), min_steps=(1, 3, 5))
             options |= steps | draw.arguments(10, min_epochs=(1, 2))
-        # no count above an unknown length (row "the same with `limit_train_batches=n`")
+            self.is_cut = self.is_cut or "max_steps" in steps
+        # no count above an unknown length (row "a loader of unknown length with `limit_train_batches=n`")
         counts: tuple[Any, ...] = (1,) if self.streams else (1, 2, 3, 5, 0, 1.0, 0.0)
         shares: tuple[Any, ...] = (0.5, 0.34) * (not self.streams)
         for kind in ("train", "test", "predict", *([] if self.needs_validation else ["val"])):
@@ -1046,15 +1060,12 @@ class Drawing:
             log_every_n_steps=(1, 2, 3, 0),
         )
         options.setdefault("log_every_n_steps", 1)
-        if self.dev_run:  # (row "`log_every_n_steps` in a `fast_dev_run`")
+        # (row "a `LearningRateMonitor` in a `fast_dev_run`")
+        if self.dev_run:
             options["log_every_n_steps"] = 1
         options |= self.rhythm  # with a validation only (row "settings of a validation that there is not")
         if self.reload:
             options["reload_dataloaders_every_n_epochs"] = self.reload
-            if (
-                self.needs_validation
-            ):  # reloaded after the sanity check (row "a reload after the sanity check")
-                options["num_sanity_val_steps"] = 0
         return options
 
     def updates(self) -> dict[str, Any]:
@@ -1063,9 +1074,9 @@ class Drawing:
         options: dict[str, Any] = {}
         if not self.manual or draw.chance(3):
             options |= draw.arguments(20, gradient_clip_val=(0.1, 1, 0.0))
-            # a validation before the first step of a resumed run (row "the step that a run is resumed at")
+            # a validation before the first step of a resumed run (row "the step at which a run resumes")
             if not (self.again == "resume" and self.rhythm):
-                options |= draw.arguments(20, accumulate_grad_batches=(2, 3))
+                options |= draw.arguments(30, accumulate_grad_batches=(2, 3))
             options |= draw.arguments(10, gradient_clip_algorithm=("norm", "value"))
         options |= draw.arguments(
             10,
@@ -1191,7 +1202,9 @@ def run(program: Program, framework: str, root: Path) -> dict[str, Any]:
             out["contents"] = {
                 str(file.relative_to(root)): contents_of(file, root) for file in sorted(root.rglob("*.ckpt"))
             }
-            out["files"] = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+            files = [each for each in root.rglob("*") if each.is_file()]
+            # (row "the folder of checkpoints")
+            out["files"] = sorted(str(p.relative_to(root)) for p in files if p.name != ".checkpoints.jsonl")
             out["metrics"] = {kind: numbers_of(getattr(space["trainer"], kind)) for kind in KINDS}
     return out
 
@@ -1270,7 +1283,7 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
         calls = [call for call in calls if not re.match(SAVING, call)]
     # row "a state that no checkpoint can hold": it is asked for once more, before training
     calls = [call for call in calls if not re.match(r"\w+\.state_dict", call)]
-    # row "an exception in an evaluation"
+    # row "`Trainer.test` after an exception inside an evaluation"
     calls = [re.sub(r" (train|eval) grad$", "", c) if ".on_exception" in c else c for c in calls]
     if out["error"] != "NoneType":  # how far it comes before a setting is found wrong is not the same
         calls = [call for call in calls if not call.startswith(("iter ", "module.configure_callbacks"))]
@@ -1281,11 +1294,11 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
     kept = {"calls": calls, "seen": out["seen"], "results": out["results"], "error": out["error"]}
     if "whole" in out:
         kept |= {**out["whole"], **{part: out[part] for part in ("contents", "files", "metrics")}}
-        # row "`num_training_batches` of a fit without training"
+        # row "`trainer.num_training_batches` with `limit_train_batches=0`"
         kept["counters"]["num_training_batches"] = kept["counters"]["num_training_batches"] or math.inf
         if program.reads_ahead:  # row "a loader of unknown length"
             kept.pop("random state", None)
-        if program.together:  # row "`num_val_batches` of loaders that are run together"
+        if program.together:  # row "`num_val_batches` of a `CombinedLoader`"
             kept["counters"].pop("num_val_batches")
         if kept["counters"]["global_step"] == 0:  # row "`save_last` where nothing was trained"
             for part in ("checkpoints", "contents"):
