@@ -22,13 +22,15 @@ class Model(L.LightningModule):
         self.save_hyperparameters(hparams)
         self.layer = nn.Linear(1, 1)
         self.make = make
-        self.rates, self.seen = [], []
+        self.rates, self.told, self.seen = [], [], []
 
     def configure_optimizers(self):
         return self.make(self.parameters())
 
     def on_train_batch_start(self, batch, batch_idx):
         self.rates.append(self.optimizers().param_groups[0]["lr"])
+        if self.lr_schedulers():
+            self.told += self.lr_schedulers().get_last_lr()
 
     def training_step(self, batch, batch_idx):
         self.seen.append(batch.tolist())
@@ -140,11 +142,9 @@ SCHEDULES = [
 def test_a_schedule_goes_on_at_its_place_from_the_new_rate(saved, resumed, schedule, reset):
     path = saved(scheduled(0.1, schedule))
     as_before = resumed(path, scheduled(0.1, schedule))[0].rates
-    model, trainer, _ = resumed(path, scheduled(0.02, schedule), reset)
+    model = resumed(path, scheduled(0.02, schedule), reset)[0]
     assert model.rates == pytest.approx([rate / 5 for rate in as_before])
-    assert trainer.lr_scheduler_configs[0].scheduler.get_last_lr() == [
-        trainer.optimizers[0].param_groups[0]["lr"]
-    ]
+    assert model.told == model.rates
 
 
 def test_one_cycle_goes_on_at_its_place_with_the_new_peak(saved, resumed):
@@ -165,6 +165,14 @@ def test_a_rate_that_something_else_has_moved_is_the_new_one_when_it_is_reset(sa
     model, _, told = resumed(path, sgd(0.02), "lr")
     assert model.rates == [0.02] * 4
     assert told == ["optimizers.0.lr: 0.1 -> 0.02"]
+
+
+def test_a_rate_that_is_reset_is_the_new_one_where_there_is_no_schedule_any_more(saved, resumed):
+    path = saved(scheduled(0.1, lambda optimizer: lr.StepLR(optimizer, 1)))
+    with pytest.warns(UserWarning, match="states of 1 schedulers"):
+        model, _, told = resumed(path, sgd(0.02), "lr")
+    assert model.rates == [0.02] * 4
+    assert "schedulers.0.class: 'StepLR' -> nothing" in told
 
 
 def test_a_scheduler_that_is_reset_begins_anew_with_its_rates(saved, resumed):

@@ -16,6 +16,8 @@ from levin.utils.rank import rank_zero_info
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from torch.optim import Optimizer
+
     from levin.trainer.states import Run
 
 Settings = dict[str, Any]
@@ -53,16 +55,15 @@ def settle(run: Run, checkpoint: dict[str, Any] | None, reset: Collection[str]) 
     Raises:
         MisconfigurationException: If nothing is called so, or a state is that of another optimizer.
     """
-    fresh = [run.strategy.get_optimizer_state(optimizer) for optimizer in run.strategy.optimizers]
-    _check_names(reset, fresh)
-    now = _settings(run, fresh)
+    _check_names(reset, run.strategy.optimizers)
+    now = _settings(run)
     if checkpoint is None:
         run.settings = now
         return None
     saved = _saved_settings(checkpoint, now)
     kept = {key for key in saved.keys() & now.keys() if _is_kept(key, reset)}
     if _OPTIMIZER not in reset:
-        _check_classes(saved, now, fresh, checkpoint["optimizer_states"])
+        _check_classes(saved, now, run.strategy.optimizers, checkpoint["optimizer_states"])
     run.settings = now | {key: saved[key] for key in kept}
     hparams = (_hparams_of(checkpoint), _hparams_of(_current_hparams(run)))
     lines = [*_differences(*hparams, ()), *_differences(saved, now, kept)]
@@ -70,13 +71,13 @@ def settle(run: Run, checkpoint: dict[str, Any] | None, reset: Collection[str]) 
         more = [f"... and {len(lines) - _NUM_TOLD} more"] if len(lines) > _NUM_TOLD else []
         listed = "\n  ".join(lines[:_NUM_TOLD] + more)
         rank_zero_info(f"Settings that differ from those of the checkpoint (saved -> now):\n  {listed}")
-    return _with_fresh(run, checkpoint, fresh, reset) if reset else checkpoint
+    return _with_fresh(run, checkpoint, reset) if reset else checkpoint
 
 
 # ---------------------------------------------------------------------------------- which settings there are
 
 
-def _settings(run: Run, optimizer_states: list[dict[str, Any]]) -> Settings:
+def _settings(run: Run) -> Settings:
     updates = run.updates
     found: Settings = {
         "trainer.precision": run.strategy.precision.precision,
@@ -87,9 +88,9 @@ def _settings(run: Run, optimizer_states: list[dict[str, Any]]) -> Settings:
         "trainer.gradient_clip_algorithm": updates.gradient_clip_algorithm,
         "trainer.normalize_by": updates.normalize_by,
     }
-    for index, (optimizer, state) in enumerate(zip(run.strategy.optimizers, optimizer_states, strict=True)):
+    for index, optimizer in enumerate(run.strategy.optimizers):
         found[f"optimizers.{index}.{_CLASS}"] = type(optimizer).__name__
-        found |= _settings_of_groups(state, f"optimizers.{index}")
+        found |= _settings_of_groups(optimizer.param_groups, f"optimizers.{index}")
     for index, config in enumerate(run.lr_scheduler_configs):
         found[f"schedulers.{index}.{_CLASS}"] = type(config.scheduler).__name__
         found |= {f"schedulers.{index}.{name}": getattr(config, name) for name in _NEVER_RESTORED}
@@ -100,9 +101,9 @@ def _settings(run: Run, optimizer_states: list[dict[str, Any]]) -> Settings:
     return found
 
 
-def _settings_of_groups(state: Mapping[str, Any], place: str) -> Settings:
+def _settings_of_groups(groups: Iterable[Mapping[str, Any]], place: str) -> Settings:
     found: Settings = {}
-    for index, group in enumerate(state.get("param_groups", ())):
+    for index, group in enumerate(groups):
         values = {**group, "lr": group.get("initial_lr", group.get("lr"))}
         found |= {
             f"{place}.{f'groups.{index}.' if index else ''}{name}": value
@@ -143,7 +144,7 @@ def _saved_settings(checkpoint: Mapping[str, Any], now: Settings) -> Settings:
         groups = state.get("param_groups", ())
         if checkpoint["lr_schedulers"]:  # these may have moved the others
             groups = [_with_names(group, ("initial_lr", "weight_decay")) for group in groups]
-        found |= _settings_of_groups({"param_groups": groups}, f"optimizers.{index}")
+        found |= _settings_of_groups(groups, f"optimizers.{index}")
     return now | {key: value for key, value in found.items() if key in now and value is not None}
 
 
@@ -214,8 +215,8 @@ def _word(key: str) -> str:
     return _OPTIMIZER if leaf == _CLASS else "lr" if leaf in _RATES else leaf
 
 
-def _check_names(reset: Collection[str], fresh: list[dict[str, Any]]) -> None:
-    in_groups = {name for state in fresh for group in state.get("param_groups", ()) for name in group}
+def _check_names(reset: Collection[str], optimizers: Iterable[Optimizer]) -> None:
+    in_groups = {name for optimizer in optimizers for group in optimizer.param_groups for name in group}
     allowed = [_OPTIMIZER, _SCHEDULER, *sorted(in_groups - set(_NO_SETTINGS))]
     for name in reset:
         if name not in allowed:
@@ -228,13 +229,13 @@ def _check_names(reset: Collection[str], fresh: list[dict[str, Any]]) -> None:
 
 
 def _check_classes(
-    saved: Settings, now: Settings, fresh: list[dict[str, Any]], states: list[dict[str, Any]]
+    saved: Settings, now: Settings, optimizers: Iterable[Optimizer], states: list[dict[str, Any]]
 ) -> None:
     """Refuse the state of an optimizer of another class, if it lacks settings that this one needs."""
-    for index, (own, other) in enumerate(zip(fresh, states, strict=False)):
+    for index, (own, other) in enumerate(zip(optimizers, states, strict=False)):
         key = f"optimizers.{index}.{_CLASS}"
         was, is_now = saved.get(key), now.get(key)
-        pairs = zip(own.get("param_groups", ()), other.get("param_groups", ()), strict=False)
+        pairs = zip(own.param_groups, other.get("param_groups", ()), strict=False)
         if was not in (None, is_now) and any(group.keys() - before.keys() for group, before in pairs):
             raise MisconfigurationException(
                 f"The checkpoint holds the state of {was}, which {is_now} can't go on from. Pass "
@@ -246,13 +247,13 @@ def _check_classes(
 # ------------------------------------------------------------------------------------- taking anew
 
 
-def _with_fresh(
-    run: Run, checkpoint: dict[str, Any], fresh: list[dict[str, Any]], reset: Collection[str]
-) -> dict[str, Any]:
+def _with_fresh(run: Run, checkpoint: dict[str, Any], reset: Collection[str]) -> dict[str, Any]:
     """``checkpoint``, with what ``reset`` names as the program has made it."""
+    fresh = [run.strategy.get_optimizer_state(optimizer) for optimizer in run.strategy.optimizers]
     saved = checkpoint["optimizer_states"]
+    goes_on = _SCHEDULER not in reset and bool(run.lr_scheduler_configs)
     states = [
-        _state_of_optimizer(own, saved[index] if index < len(saved) else {}, reset)
+        _state_of_optimizer(own, saved[index] if index < len(saved) else {}, reset, schedule_goes_on=goes_on)
         for index, own in enumerate(fresh)
     ]
     if _OPTIMIZER not in reset and len(saved) != len(fresh):
@@ -270,7 +271,7 @@ def _with_fresh(
 
 
 def _state_of_optimizer(
-    own: dict[str, Any], saved: Mapping[str, Any], reset: Collection[str]
+    own: dict[str, Any], saved: Mapping[str, Any], reset: Collection[str], *, schedule_goes_on: bool
 ) -> dict[str, Any]:
     groups = []
     before = saved.get("param_groups", ())
@@ -279,7 +280,7 @@ def _state_of_optimizer(
         taken = group if _OPTIMIZER in reset else {**old, **_with_names(group, reset)}
         if not {_OPTIMIZER, "lr", _SCHEDULER}.isdisjoint(reset):
             taken = {**taken, **_with_names(group, _RATES)}
-            if _SCHEDULER not in reset and old.get("initial_lr"):  # the schedule goes on from there
+            if schedule_goes_on and old.get("initial_lr"):
                 taken["lr"] = group.get("initial_lr", group["lr"]) * (old["lr"] / old["initial_lr"])
         groups.append(taken)
     return {**(own if _OPTIMIZER in reset else saved), "param_groups": groups}
