@@ -12,6 +12,7 @@ import torch
 
 import levin as L
 from levin.callbacks import ModelCheckpoint
+from levin.checkpoint.index import Commit, Index
 from levin.cli.main import main
 from levin.testing.models import BoringModel
 from levin.utils.paths import filesystem
@@ -178,6 +179,21 @@ def test_prune_keeps_the_newest_whole_one(ckpt, folder):
     status, _, error = ckpt("prune", folder, "--keep", 1)
     assert status == 2
     assert "None of the checkpoints" in error
+
+
+def test_prune_knows_what_a_good_score_is_and_what_is_there_to_go_on_from(ckpt, tmp_path):
+    owner = "ModelCheckpoint{'mode': 'max'}"
+    commits = [
+        *(Commit("linked.ckpt"), Commit("copy.ckpt", role="last"), Commit("good.ckpt", owner=owner, score=3)),
+        *(Commit("bad.ckpt", owner=owner, score=1), Commit("new.ckpt", owner=owner, score=2)),
+    ]
+    for commit in commits:
+        torch.save({"state_dict": {}}, tmp_path / commit.name)
+        Index(tmp_path).add(commit)
+    (tmp_path / "last.ckpt").symlink_to("linked.ckpt")
+    assert ckpt("prune", tmp_path, "--keep", 1)[1][0] == f"removed {tmp_path}/bad.ckpt"
+    kept = {"linked.ckpt", "copy.ckpt", "good.ckpt", "new.ckpt", "last.ckpt", ".checkpoints.jsonl"}
+    assert set(os.listdir(tmp_path)) == kept
 
 
 def test_prune_without_an_index_touches_nothing(ckpt, tmp_path):
