@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow run the tests that take longer, and those that compare with Lightning"
 	@echo "make check     formatting, lint, types, layers"
 	@echo "make format    put formatting, import order and the tree in docs/design.md right"
-	@echo "make bench     what a step and an import cost, beside a bare loop and Lightning"
+	@echo "make bench     what a step, an import and a checkpoint cost, beside a bare loop and Lightning"
 	@echo "make docs      build the documentation into site/"
 	@echo "make clean     remove the virtual environment and what was built"
 
@@ -41,6 +41,7 @@ format: $(VENV)/.with-dev
 bench: $(VENV)/.with-parity
 	$(BIN)/python benchmarks/import_cost.py
 	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/checkpoint_cost.py
 
 docs: $(VENV)/.with-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

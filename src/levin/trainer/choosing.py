@@ -198,13 +198,17 @@ def _newest(trainer: Trainer, fn: TrainerFn) -> Choice:
     """All checkpoints in the run's folders, the newest first."""
     _reopen_version(trainer)
     folders = _folders(trainer)
-    found = _committed(folders, fn)
+    keepers = trainer.checkpoint_callbacks
+    if fn is TrainerFn.FITTING:
+        keepers = [callback for callback in keepers if not getattr(callback, "save_weights_only", False)]
+    lasts = [path for callback in keepers for path in _last_of(callback, trainer)]
+    found = _distinct([*_committed(folders, fn), *(path for path in lasts if exists(path))])
     where = " or ".join(folders) or "any folder, as there is no callback that saves checkpoints"
     if not found:
         rank_zero_info(f"ckpt_path='auto': there is no checkpoint yet in {where}. {_anew(fn)}.")
         return Choice("auto")
     rank_zero_info(f"ckpt_path='auto' is {found[0]}, the newest of {len(found)} in {where}.")
-    return Choice("auto", _distinct(found))
+    return Choice("auto", found)
 
 
 def _requeued(trainer: Trainer, fn: TrainerFn) -> Choice:
