@@ -183,3 +183,18 @@ def test_a_file_is_read_safely_by_a_process_that_knows_nothing_of_the_program(sa
     model = Model(Config(), loss=nn.MSELoss(), lr=np.float64(0.1))
     saving(Remembering({Mode.FAST: Path("x")})).fit(model, batches(1))
     subprocess.run([sys.executable, "-c", READER, tmp_path / "last.ckpt"], check=True)
+
+
+USER = """
+import sys, levin
+class Model(levin.LightningModule):
+    def __init__(self, config=None, loss=None, lr=0.1):
+        super().__init__()
+        self.layer = __import__("torch").nn.Linear(1, 1)
+Model.load_from_checkpoint(sys.argv[1])
+"""
+
+
+def test_a_model_is_used_without_the_classes_that_its_training_knew(saving, batches, tmp_path):
+    saving(Remembering({Mode.FAST: Config()})).fit(Model(), batches(1))
+    subprocess.run([sys.executable, "-c", USER, tmp_path / "last.ckpt"], check=True)

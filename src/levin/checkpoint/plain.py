@@ -9,7 +9,7 @@ import contextlib
 import copy
 from argparse import Namespace
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, MutableSequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence
 from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import PurePath
@@ -260,18 +260,24 @@ def as_file(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {**content, OWN_KEY: {**content.get(OWN_KEY, {}), "objects": marks}}
 
 
-def as_written(content: dict[str, Any], *, is_trusted: bool = False) -> dict[str, Any]:
+def as_written(
+    content: dict[str, Any], *, is_trusted: bool = False, besides: Collection[str] = ()
+) -> dict[str, Any]:
     """The checkpoint of which `as_file` made ``content``.
 
     Args:
         content: What was read.
         is_trusted: Whether the file may have modules imported and functions named as it likes.
+        besides: The keys of what is not needed, and stays plain.
 
     Raises:
         NotRestorableError: Something in it can't be made here; the text says what to do.
     """
     marks = (content.get(OWN_KEY) or {}).get("objects")
-    return unpack(content, marks, Home(is_trusted=is_trusted)) if marks else content
+    if not marks:
+        return content
+    inside = {key: mark for key, mark in marks.get("in", {}).items() if key not in besides}
+    return unpack(content, {**marks, "in": inside}, Home(is_trusted=is_trusted))  # type: ignore[no-any-return]
 
 
 def _with_items(content: dict[Any, Any], mark: Mark, home: Home, path: str) -> dict[Any, Any]:

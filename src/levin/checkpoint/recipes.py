@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -76,13 +76,13 @@ class Home:
     def allows(self, obj: Any) -> bool:
         """Whether a file may name ``obj``.
 
-        It may name classes of torch's kinds, data classes and enumerations; functions on tensors and numbers;
-        and whatever the owner's own package defines.
+        It may name classes of torch's kinds and enumerations; functions on tensors and numbers; and whatever
+        the owner's own package defines.
         """
         if self.is_trusted or self.defines(obj):
             return True
         if isinstance(obj, type):
-            return obj in _HARMLESS_CLASSES or issubclass(obj, _HARMLESS_BASES) or is_dataclass(obj)
+            return obj in _HARMLESS_CLASSES or issubclass(obj, _HARMLESS_BASES)
         if _is_ufunc(obj):
             return True
         return _harmless_place(obj) is not None
@@ -91,7 +91,7 @@ class Home:
         """Whether ``obj`` is defined in the owner's own package."""
         module = getattr(obj, "__module__", None) or ""
         package = module.partition(".")[0]
-        return package not in _FOREIGN and any(name.partition(".")[0] == package for name in self.modules)
+        return any(name.partition(".")[0] == package for name in self.modules)
 
 
 # Packages of which users' classes have bases, too, without being a part of them.

@@ -37,6 +37,9 @@ T = TypeVar("T", bound=HyperparametersMixin)
 # Where checkpoints of Lightning before 1.0 have the hyper-parameters.
 _OLD_KEYS = ("hparams", "module_arguments")
 
+# What a model does without; the classes of objects in there need not be imported where it is used.
+_OF_TRAINING = ("callbacks", "loops", "optimizer_states", "lr_schedulers")
+
 if TYPE_CHECKING:
     class_only = classmethod
 else:
@@ -103,7 +106,7 @@ def load_datamodule_from_checkpoint(
 def _read(path: PathLike | IO[bytes], map_location: Any, weights_only: bool | None) -> dict[str, Any]:
     map_location = _where_it_was if map_location is None else map_location
     content = as_checkpoint(load(path, map_location, weights_only), path)
-    return as_written(content, is_trusted=weights_only is False)
+    return as_written(content, is_trusted=weights_only is False, besides=_OF_TRAINING)
 
 
 def _refuse_instance(owner: type, name: str, *_: Any, **__: Any) -> None:
