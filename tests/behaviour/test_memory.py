@@ -96,7 +96,7 @@ def measured(quiet, tmp_path):
 def test_objects_do_not_pile_up(measured, logger):
     found = measured(num_objects, 1_000, every=100, logger=logger)
     assert len(found) == 6
-    assert max(found) - min(found) <= 20
+    assert max(found) - found[0] <= 20  # what earlier tests left may go in the meantime
 
 
 @pytest.mark.slow
@@ -105,5 +105,5 @@ def test_objects_do_not_pile_up(measured, logger):
 def test_fifty_thousand_steps_leave_memory_as_it_is(measured, logger):
     found = measured(lambda: (num_objects(), resident_bytes()), 50_000, every=2_500, logger=logger)
     objects, resident = zip(*found, strict=True)
-    assert max(objects) - min(objects) <= 20
+    assert max(objects) - objects[0] <= 20
     assert resident[-1] - resident[0] <= 2**20
