@@ -124,20 +124,29 @@ class Index:
         """Append that a file was removed."""
         paths.append_line(self.path, json.dumps({"removed": name, "time": time.time()}))
 
-    def entries(self) -> list[dict[str, Any]]:
-        """All lines, oldest first, but for those that can't be read: a killed process may leave one."""
+    def entries(self, name: str | None = None) -> list[dict[str, Any]]:
+        """All lines, oldest first, but for those that can't be read: a killed process may leave one.
+
+        Args:
+            name: Leave out lines that do not mention this file, which are then not even parsed.
+        """
         found, lines = [], []
+        wanted = b"" if name is None else json.dumps(name).encode()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), paths.open_file(self.path) as file:
-            lines = file.read().splitlines()
+            lines = [line for line in file.read().splitlines() if wanted in line]
         for line in lines:
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
         return [entry for entry in found if isinstance(entry, dict)]
 
-    def commits(self) -> list[Commit]:
-        """The commits that were not removed, oldest first; several of one name if it was written again."""
+    def commits(self, name: str | None = None) -> list[Commit]:
+        """The commits that were not removed, oldest first; several of one name if it was written again.
+
+        Args:
+            name: Only those of this file.
+        """
         found: list[Commit] = []
-        for entry in self.entries():
+        for entry in self.entries(name):
             gone, undone = entry.get("removed"), entry.get("undone")
             if gone is not None:
                 found = [commit for commit in found if commit.name != gone]
@@ -147,7 +156,7 @@ class Index:
             elif "name" in entry:
                 with contextlib.suppress(TypeError, ValueError, AttributeError):
                     found.append(Commit.parse(entry))
-        return found
+        return [commit for commit in found if name in (None, commit.name)]
 
     def settle(self, run: str) -> None:
         """Undo the newest line if it is of a run that was killed before the file got its name."""
@@ -194,7 +203,7 @@ def index_of(path: PathLike) -> tuple[Index, list[Commit]]:
         name = folder[len(above) :].replace(os.sep, "/").strip("/") + (f"/{name}" if name else "")
         with contextlib.suppress(*(() if level == 0 else (OSError,))):
             index = Index(above)
-            found = [commit for commit in index.commits() if commit.name == name]
+            found = index.commits(name)
             if found:
                 return index, found
         if above == folder or above.endswith("://"):

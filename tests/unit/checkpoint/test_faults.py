@@ -113,10 +113,12 @@ def test_a_disk_that_fails_raises_and_leaves_a_whole_one(tmp_path, monkeypatch, 
         with pytest.raises(OSError, match="could not be written: Input/output error"):
             save(tmp_path, name, 2)
     assert sorted(os.listdir(tmp_path)) == sorted({INDEX_NAME, "a.ckpt", *([name] if is_there else [])})
-    index = Index(tmp_path)
-    index.settle("run")
-    newest = index.present()[-1]
-    assert (value(index.path_of(newest)), newest.step) == ((2, 2) if is_there else (1, 1))
+    index, steps = Index(tmp_path), []
+    for settle in (lambda _: None, index.settle):
+        settle("run")
+        newest = index.present()[-1]
+        steps.append((value(index.path_of(newest)), newest.step))
+    assert steps == [(2, 2) if is_there else (1, 1)] * 2
     save(tmp_path, name, 3)
     assert value(tmp_path / name) == 3
     assert index.present()[-1].step == 3

@@ -339,6 +339,13 @@ def test_a_second_name_is_a_relative_link_that_moves_with_its_folder(saved):
     assert load(moved / "last.ckpt")["epoch"] == 3
 
 
+def test_a_second_name_is_on_the_disk_before_its_former_file_may_go(saved, monkeypatch):
+    flushed, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda opened: (flushed.append(os.fstat(opened).st_ino), sync(opened)))
+    point_to(saved.parent / "last.ckpt", saved)
+    assert flushed == [os.stat(saved.parent).st_ino]
+
+
 def test_a_second_name_reaches_into_folders_below(saved):
     below = saved.parent / "val" / "loss.ckpt"
     TorchCheckpointIO().save_checkpoint(checkpoint(), below)
