@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import levin as L
 from levin.testing import BoringModel, RandomDataset
-from levin.utils.errors import SIGTERMException
+from levin.utils.errors import MisconfigurationException, SIGTERMException, StopSignal
 
 
 class Counting(BoringModel):
@@ -199,3 +199,51 @@ def test_a_forked_process_dies_of_sigterm_as_ever(tmp_path):
     model = Forking()
     trainer(tmp_path, max_epochs=1).fit(model, data())
     assert model.status == -signal.SIGTERM
+
+
+def test_other_signals_stop_a_run_with_the_status_that_was_asked_for(tmp_path):
+    before = signal.getsignal(signal.SIGUSR1)
+    ours = trainer(tmp_path, stop_signals={"SIGUSR1": 99})
+    with pytest.raises(StopSignal) as ended:
+        ours.fit(Counting(("train", 0, 1), number=signal.SIGUSR1), data())
+    assert ended.value.code == 99
+    assert not ours.received_sigterm
+    assert (ours.global_step, ours.state.status) == (2, "interrupted")
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"SIGUSR9": 0}, "names 'SIGUSR9', and there is no such signal"),
+        ({"SIGINT": 0}, "Ctrl-C has its own way"),
+        ({"SIGKILL": 0}, "no program hears it"),
+        ({"SIGUSR1": 300}, "exit status 300. It is one from 0 to 255"),
+    ],
+)
+def test_signals_that_make_no_sense_are_refused(given, said):
+    with pytest.raises(MisconfigurationException, match=said):
+        L.Trainer(stop_signals=given)
+
+
+def test_a_second_signal_does_not_cut_off_what_is_saved(tmp_path):
+    class Again(Counting):
+        def on_save_checkpoint(self, checkpoint):
+            signal.raise_signal(signal.SIGTERM)
+
+    ours = trainer(tmp_path)
+    with pytest.raises(SIGTERMException):
+        ours.fit(Again(("train", 0, 2), number=signal.SIGTERM), data())
+    (saved,) = tmp_path.rglob("last.ckpt")
+    assert torch.load(saved)["global_step"] == 3
+
+
+def test_a_signal_that_comes_when_all_is_done_ends_what_comes_after_the_run(tmp_path):
+    class Late(Counting):
+        def teardown(self, stage):
+            signal.raise_signal(signal.SIGTERM)
+
+    ours = trainer(tmp_path, max_epochs=1)
+    with pytest.raises(SIGTERMException):
+        ours.fit(Late(), data())
+    assert ours.state.status == "finished"

@@ -505,6 +505,12 @@ def _(lab):
         "scheduler ReduceLROnPlateau step",
         "epoch end", "scheduler ReduceLROnPlateau epoch", "row w",
     ],
+    differs="when a checkpoint is written",
+    ours=[
+        "scheduler StepLR", "batch end", "row loss", "validation", "row v",
+        "scheduler ReduceLROnPlateau step",
+        "epoch end", "row w", "scheduler ReduceLROnPlateau epoch",
+    ],
 )  # fmt: skip
 def _(lab):
     calls = []

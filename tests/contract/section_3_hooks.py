@@ -154,15 +154,6 @@ def _(lab, first, last):
             "owners": ["CB", "logger"], "nth": 1},
             ["logger.log_metrics", "logger.save", "CB.on_validation_end", "CB.on_train_epoch_end"],
         ),
-        "18 epoch row": (
-            {"first": "module.on_train_epoch_end", "last": "callback.on_train_epoch_start", "owners": ["CB",
-            "logger"]},
-            [
-                "CB.state_dict", "CB.on_save_checkpoint", "logger.after_save_checkpoint",
-                "logger.log_metrics",
-                "logger.save", "CB.on_train_epoch_start",
-            ],
-        ),
         "19 loggers": (
             {"first": "callback.teardown", "last": "logger.finalize", "owners": ["CB", "logger"]},
             ["CB.teardown", "logger.finalize"],
@@ -171,6 +162,24 @@ def _(lab, first, last):
 )  # fmt: skip
 def _(lab, first, last, owners, nth=0):
     return short(between(lab.trace(FIT), first, last, nth=nth), *owners)
+
+
+@line(
+    "3.1/order/18 epoch row",
+    "comes after the hooks of the epoch's end, and after the checkpoint that is written there",
+    [
+        "CB.state_dict", "CB.on_save_checkpoint", "logger.after_save_checkpoint",
+        "logger.log_metrics", "logger.save", "CB.on_train_epoch_start",
+    ],
+    differs="when a checkpoint is written",
+    ours=[
+        "logger.log_metrics", "logger.save",
+        "CB.state_dict", "CB.on_save_checkpoint", "logger.after_save_checkpoint", "CB.on_train_epoch_start",
+    ],
+)  # fmt: skip
+def _(lab):
+    calls = between(lab.trace(FIT), "module.on_train_epoch_end", "callback.on_train_epoch_start")
+    return short(calls, "CB", "logger")
 
 
 @line("3.1/1 configure_callbacks, 4 logger", "the loggers' folders are there before setup", [True])

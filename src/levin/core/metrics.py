@@ -438,7 +438,7 @@ def batch_size_of(batch: Any, *, remedy: str = "pass it to self.log(..., batch_s
     if len(set(sizes)) > 1:
         rank_zero_warn(
             f"The batch holds tensors of different lengths {sorted(set(sizes))}, and {sizes[0]} (the first "
-            "one's) is taken as its size. If that is wrong, {remedy}."
+            f"one's) is taken as its size. If that is wrong, {remedy}."
         )
     return sizes[0]
 

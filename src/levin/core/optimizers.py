@@ -336,6 +336,7 @@ class LightningOptimizer(_AnOptimizer):
         self.before_step: Callable[[Optimizer], None] | None = None
         self.after_step: Callable[[], None] | None = None
         self.num_accumulated: int = 0  # updates since its last step
+        self.is_gathering: bool = False  # whether there was a backward since then
 
     if not TYPE_CHECKING:  # to a type checker they are an optimizer's
         # what torch's methods work on is the wrapped optimizer's, as it is now: loading a checkpoint replaces
@@ -399,6 +400,7 @@ class LightningOptimizer(_AnOptimizer):
             return None
         if self.after_step is not None:
             self.after_step()
+        self.is_gathering = False
         return result
 
     def _prepared(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import chain, count, islice, takewhile, zip_longest
 from typing import Any, Literal, get_args
 
@@ -138,15 +138,19 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         self._batches = self.open()
         return self
 
-    def open(self) -> Batches:
-        """The batches of one pass, apart from this object's own: the loaders' iterators end with it."""
+    def open(self, ended: Set[int] = frozenset()) -> Batches:
+        """The batches of one pass, apart from this object's own: the loaders' iterators end with it.
+
+        Args:
+            ended: Loaders that came to their end already, in a pass that is gone on with.
+        """
         self._is_open = True
         loaders, limits = self._flattened, self._limits
         if self._mode == "sequential":
             return _sequential(loaders, limits or [math.inf] * len(loaders))
         iterators, pack = [iter(loader) for loader in loaders], _packer(self._iterables)
         if self._mode == "max_size_cycle":
-            return _cycled(loaders, iterators, pack)
+            return _cycled(loaders, iterators, pack, set(range(len(loaders))).difference(ended))
         if self._mode == "min_size":
             return _numbered(zip(*map(_rest, iterators), strict=False), pack)
         return _numbered(zip_longest(*map(_rest, iterators)), pack)
@@ -166,7 +170,9 @@ class CombinedLoader(Iterable[tuple[Any, int, int]]):
         if not self._is_open:
             raise RuntimeError("Please call `iter(combined_loader)` first.")
         limits = self._limits or [math.inf] * len(self._flattened)
-        lengths = [min(_length(loader), limit) for loader, limit in zip(self._flattened, limits, strict=True)]
+        lengths = [
+            min(length_of(loader), limit) for loader, limit in zip(self._flattened, limits, strict=True)
+        ]
         total = _total(self._mode, lengths)
         if total == math.inf:
             raise TypeError(
@@ -242,10 +248,9 @@ def _numbered(drawn: Iterator[tuple[Any, ...]], pack: Pack) -> Batches:
         yield pack(iter(batches)), batch_idx, 0
 
 
-def _cycled(loaders: list[Any], iterators: list[Iterator[Any]], pack: Pack) -> Batches:
+def _cycled(loaders: list[Any], iterators: list[Iterator[Any]], pack: Pack, unfinished: set[int]) -> Batches:
     """All at once, until each has come to its end; those that end earlier start over."""
     over = object()
-    unfinished = set(range(len(loaders)))
 
     def draw(index: int) -> Any:
         batch = next(iterators[index], over)
@@ -325,7 +330,7 @@ def _refilled(tree: dict[Any, Any], entries: list[Any]) -> dict[Any, Any]:
     return made
 
 
-def _length(loader: Any) -> int | float:
+def length_of(loader: Any) -> int | float:
     """The number of batches; infinite where it is not known."""
     try:
         return len(loader)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from levin.data.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
+
+    from levin.data.reader import Reader
+    from levin.data.together import Together
 
 _NOTHING = object()
 
@@ -42,7 +45,7 @@ class Fetcher:
 
     def __init__(
         self,
-        batches: Iterable[Any],
+        batches: Reader | Together,
         count: int | float,
         transfer: Callable[[Any], Any],
         *,
@@ -58,6 +61,7 @@ class Fetcher:
         self._is_idle = is_idle
         self._source: Iterator[Any] | None = None
         self._ahead: Any = _NOTHING
+        self._position: dict[str, Any] | None = None  # noted before a batch was read ahead
         self.done: bool = False
         self.fetched: int = 0
         self.waiting: Waiting = Waiting()
@@ -67,16 +71,40 @@ class Fetcher:
         """Whether the loader is open: from `start` to the last batch, or to `close`."""
         return self._source is not None
 
-    def start(self, skip: int = 0) -> None:
-        """Open the loader, and pass over batches that an interrupted epoch has had."""
+    def start(self, position: dict[str, Any] | None = None) -> None:
+        """Open the loader, to begin a pass or to go on with one.
+
+        Args:
+            position: Where an interrupted pass was; that of one which was at its end leaves nothing to read.
+        """
         began = time.perf_counter()
-        self._source = iter(self._batches)
-        self.done, self.fetched = False, skip
+        self.done, self.fetched = False, 0 if position is None else position["taken"]
+        if position is not None and ("rest" in position or self.fetched >= self.count):
+            if "rest" in position:
+                self._batches.settle(position["rest"])
+            self.done, self._position, self._source = True, position, iter(())
+        elif position is None:
+            self._source = iter(self._batches)
+        else:
+            self._source = self._batches.go_on(position)
         self.waiting = Waiting(opening_s=time.perf_counter() - began)
-        for _ in range(skip if skip < self.count else 0):
-            next(self._source, None)
         if self._ends_early:
+            if self._batches.knows_its_place:
+                self._position = self._batches.position(self.fetched)
             self._read_first()
+
+    def position(self, taken: int) -> dict[str, Any]:
+        """Where the pass is, for a checkpoint.
+
+        Args:
+            taken: How many batches were trained on; the one at hand may not have been.
+        """
+        position = self._position if self._position is not None else self._batches.position(taken)
+        position = {**position, "taken": taken}
+        return {**position, "rest": self._batches.rest()} if self._is_used_up(taken) else position
+
+    def _is_used_up(self, taken: int) -> bool:
+        return self.done and taken >= self.fetched
 
     def close(self) -> None:
         """Let go of the loader's iterator."""
@@ -92,12 +120,14 @@ class Fetcher:
     def _read_first(self) -> None:
         """Read the first batch: that takes as long as workers need to begin."""
         began = time.perf_counter()
+        if not self.fetched:
+            self._batches.note_first()
         self._ahead = self._next(self._source, _NOTHING) if self.fetched < self.count else _NOTHING
         self.waiting.opening_s += time.perf_counter() - began
 
     def _give_out(self) -> Iterator[Any]:
         count, ends_early, is_idle, waiting = self.count, self._ends_early, self._is_idle, self.waiting
-        clock = time.perf_counter
+        clock, notes = time.perf_counter, ends_early and self._batches.knows_its_place
         batch = self._ahead
         waiting.began = clock()
         try:
@@ -108,6 +138,8 @@ class Fetcher:
                     self._be_done()
                 if not ends_early:
                     yield self._transfer(batch)
+                if notes:
+                    self._position = self._batches.position(self.fetched)
                 asked = clock()
                 following = _NOTHING if is_full else self._next(self._source, _NOTHING)
                 waiting.newest = clock()
@@ -146,7 +178,7 @@ class DrawnFetcher(Fetcher):
 
     def __init__(
         self,
-        batches: Iterable[Any],
+        batches: Reader | Together,
         count: int | float,
         tell: Callable[[Any], Any],
         *,
@@ -166,6 +198,13 @@ class DrawnFetcher(Fetcher):
         finally:
             self.close()
             waiting.newest = time.perf_counter()
+
+    def position(self, taken: int) -> dict[str, Any]:  # noqa: ARG002  # steps and batches are two things
+        """Where the pass is, for a checkpoint: after what was drawn."""
+        return super().position(self.fetched)
+
+    def _is_used_up(self, taken: int) -> bool:  # noqa: ARG002  # see above
+        return not self.is_open
 
     def has_more(self) -> bool:
         """Whether there is a batch to draw, which may have to be read to know it."""

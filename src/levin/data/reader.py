@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import random
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -26,9 +24,16 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from levin.data.combined import stop_workers
 from levin.data.seeds import ride
 from levin.utils.rank import rank_zero_warn
-from levin.utils.seed import collect_rng_state, set_rng_state
+from levin.utils.seed import (
+    collect_rng_state,
+    generator_state,
+    generators_of,
+    set_generator_state,
+    set_rng_state,
+)
 from levin.utils.types import Stateful
 
 _TORCHS_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
@@ -41,6 +46,11 @@ class Reader(Iterable[Any]):
         loader: Anything that can be iterated over.
         seeds_samples: Whether worker processes draw random numbers by the sample (`levin.data.seeds`), or as
             torch seeds them.
+
+    Attributes:
+        loader: The loader.
+        knows_its_place: Whether only the loader, or its data, can tell where it is, and must be asked before
+            anything is read ahead.
     """
 
     def __init__(self, loader: Any, *, seeds_samples: bool = True) -> None:
@@ -51,14 +61,25 @@ class Reader(Iterable[Any]):
         if self._seeds_samples or (_reads_by_index(loader) and not _has_torchs_order(loader)):
             self._take_indices()
         self._opening: dict[str, Any] = {}
+        here = _chain(getattr(loader, "dataset", None)) if getattr(loader, "num_workers", 0) == 0 else []
+        self.knows_its_place = isinstance(loader, Stateful) or any(map(_keeps_state, here))
+
+    @property
+    def readers(self) -> list[Reader]:
+        """The readers of single loaders that it consists of: this one."""
+        return [self]
+
+    def __len__(self) -> int:
+        return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        self._opening = {
-            "rng": collect_rng_state(include_cuda=False),
-            "samplers": _states(_parts_of_order(self.loader)),
-            "keeps_workers": getattr(self._opened, "_iterator", None) is not None,
-        }
+        self._note_opening()
         return self._open(skip=0)
+
+    def note_first(self) -> None:
+        """The first batch is about to be read: where there are no workers, samplers draw their order now."""
+        if getattr(self.loader, "num_workers", 0) == 0 and isinstance(self.loader, DataLoader):
+            self._opening["rng_at_first"] = collect_rng_state(include_cuda=False)
 
     def position(self, taken: int) -> dict[str, Any]:
         """Where the pass is, for a checkpoint: plain values and tensors.
@@ -79,9 +100,20 @@ class Reader(Iterable[Any]):
         """Continue the pass that `position` told of.
 
         The global generators are left in some state: whoever draws from them restores theirs afterwards.
+
+        Args:
+            position: Where it was. One that tells only how many batches were ``taken``, as of a run by
+                another framework, is gone on with from the pass that begins now.
         """
-        self._opening = {name: position[name] for name in ("rng", "samplers", "keeps_workers")}
         taken = position["taken"]
+        if "rng" not in position:
+            self._note_opening()
+            return self._passed_over(taken, position)
+        self._opening = {
+            name: position[name]
+            for name in ("rng", "rng_at_first", "samplers", "keeps_workers")
+            if name in position
+        }
         if "loader" in position and isinstance(self.loader, Stateful):
             self.loader.load_state_dict(position["loader"])
             set_rng_state(position["rng"])
@@ -90,17 +122,47 @@ class Reader(Iterable[Any]):
             self._open(skip=0)
         set_rng_state(position["rng"])
         _restore(_parts_of_order(self.loader), position["samplers"])
-        if _reads_by_index(self.loader):
-            if self._indices is None:
-                self._take_indices()
-            iterator = self._open(skip=taken)
-            self._check_order(position.get("first"))
-        else:
-            iterator = self._replay(taken, position)
+        self._check_workers()
+        iterator = self._passed_over(taken, position)
         _restore(_chain(getattr(self.loader, "dataset", None)), position.get("dataset", []))
         return iterator
 
+    def rest(self) -> dict[str, Any]:
+        """What the next pass will begin with, for a checkpoint that is written between two."""
+        return {"samplers": _states(_parts_of_order(self.loader)), "keeps_workers": self._keeps_workers}
+
+    def settle(self, rest: dict[str, Any]) -> None:
+        """Take back what `rest` told, so that the next pass begins with it.
+
+        The global generators are left in some state, as by `go_on`.
+        """
+        if rest["keeps_workers"] and not self._keeps_workers:
+            self._open(skip=0)
+        _restore(_parts_of_order(self.loader), rest["samplers"])
+
+    def close(self) -> None:
+        """End the worker processes that the loader keeps."""
+        stop_workers(self.loader)
+        stop_workers(self._opened)
+
     # ------------------------------------------------------------------ how
+
+    @property
+    def _keeps_workers(self) -> bool:
+        return getattr(self._opened, "_iterator", None) is not None
+
+    def _note_opening(self) -> None:
+        self._opening = {"rng": collect_rng_state(include_cuda=False), **self.rest()}
+
+    def _passed_over(self, taken: int, position: dict[str, Any]) -> Iterator[Any]:
+        """Open the loader, and go past what was taken."""
+        if not _reads_by_index(self.loader):
+            return self._replay(taken, position)
+        if self._indices is None:
+            self._take_indices()
+        iterator = self._open(skip=taken, rng_at_first=position.get("rng_at_first"))
+        self._check_order(position.get("first"))
+        return iterator
 
     def _take_indices(self) -> None:
         name = "sampler" if self.loader.batch_sampler is None else "batch_sampler"
@@ -109,11 +171,13 @@ class Reader(Iterable[Any]):
         # past its own __setattr__, which refuses such a change; the user's loader stays as it is
         vars(self._opened).update({name: self._indices, "_iterator": None})
 
-    def _open(self, skip: int) -> Iterator[Any]:
+    def _open(self, skip: int, rng_at_first: dict[str, Any] | None = None) -> Iterator[Any]:
         if self._indices is not None:
             self._indices.skip = skip
-            self._indices.seed = _digest(self._opening) if self._seeds_samples else None
+            self._indices.seed = _digest(self._opening) if self._seeds_samples and self._opening else None
         iterator: Iterator[Any] = iter(self._opened)
+        if rng_at_first is not None:
+            set_rng_state(rng_at_first)
         if self._indices is not None and skip:
             self._indices.begin()
         return iterator
@@ -129,13 +193,22 @@ class Reader(Iterable[Any]):
                 "that is one of its attributes, or give it `state_dict` and `load_state_dict`."
             )
 
+    def _check_workers(self) -> None:
+        dataset = getattr(self.loader, "dataset", None)
+        if getattr(self.loader, "num_workers", 0) and any(map(generators_of, _chain(dataset))):
+            rank_zero_warn(
+                f"The run may not go on exactly where it stopped: {type(dataset).__name__} has a random "
+                "generator of its own, and each worker process had a copy of it that was further on. Let it "
+                "draw from the global generators: in workers these follow from the sample."
+            )
+
     def _replay(self, taken: int, position: dict[str, Any]) -> Iterator[Any]:
         """Read again what was read: what gives batches one after another has no other way."""
         dataset = getattr(self.loader, "dataset", None)
         is_stateful = "dataset" in position and isinstance(dataset, Stateful)
         if is_stateful:
             _restore(_chain(dataset), position["dataset"])
-        iterator = self._open(skip=0)
+        iterator = self._open(skip=0, rng_at_first=position.get("rng_at_first"))
         if is_stateful:
             return iterator
         before = _global_state()
@@ -150,6 +223,31 @@ class Reader(Iterable[Any]):
                 "`load_state_dict`."
             )
         return iterator
+
+
+class Readers:
+    """Makes readers, and gives loaders that were read before the readers that they had.
+
+    With them they keep their worker processes; those of loaders that nobody asked for again end.
+
+    Args:
+        before: The readers that there were.
+        seeds_samples: Whether worker processes draw random numbers by the sample.
+    """
+
+    def __init__(self, before: Iterable[Reader] = (), *, seeds_samples: bool = True) -> None:
+        self._before = {id(reader.loader): reader for reader in before}
+        self._seeds_samples = seeds_samples
+
+    def of(self, loader: Any) -> Reader:
+        """The loader's reader."""
+        known = self._before.pop(id(loader), None)
+        return Reader(loader, seeds_samples=self._seeds_samples) if known is None else known
+
+    def close_rest(self) -> None:
+        """Close the readers of loaders that are used no more."""
+        for reader in self._before.values():
+            reader.close()
 
 
 class _Indices:
@@ -233,7 +331,7 @@ def _states(parts: list[Any]) -> list[Any]:
     return [
         [
             part.state_dict() if _keeps_state(part) else None,
-            [_generator_state(each) for each in _generators(part)],
+            [generator_state(each) for each in generators_of(part)],
         ]
         for part in parts
     ]
@@ -243,47 +341,12 @@ def _restore(parts: list[Any], states: list[Any]) -> None:
     for part, (state, generators) in zip(parts, states, strict=False):
         if state is not None and _keeps_state(part):
             part.load_state_dict(state)
-        for generator, its_state in zip(_generators(part), generators, strict=False):
-            _set_generator_state(generator, its_state)
+        for generator, its_state in zip(generators_of(part), generators, strict=False):
+            set_generator_state(generator, its_state)
 
 
 def _keeps_state(part: Any) -> bool:
     return isinstance(part, Stateful) and not isinstance(part, (DataLoader, torch.nn.Module))
-
-
-def _generators(part: Any) -> list[Any]:
-    kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
-    return [value for value in getattr(part, "__dict__", {}).values() if isinstance(value, kinds)]
-
-
-def _generator_state(generator: Any) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    if isinstance(generator, np.random.RandomState):
-        name, keys, *rest = generator.get_state(legacy=True)
-        return (name, np.asarray(keys).tolist(), *rest)
-    return _without_arrays(generator.bit_generator.state)
-
-
-def _set_generator_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, torch.Generator):
-        generator.set_state(state.cpu())
-    elif isinstance(generator, random.Random):
-        version, keys, gauss = state
-        generator.setstate((version, tuple(keys), gauss))
-    elif isinstance(generator, np.random.RandomState):
-        name, keys, *rest = state
-        generator.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
-    else:
-        generator.bit_generator.state = state
-
-
-def _without_arrays(state: Any) -> Any:
-    if isinstance(state, dict):
-        return {name: _without_arrays(value) for name, value in state.items()}
-    return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 def _digest(opening: dict[str, Any]) -> int:

@@ -114,6 +114,17 @@ class Logger(ABC):
     def save(self) -> None:  # noqa: B027  # nothing is right for most
         """Write out what has been kept back so far."""
 
+    def position(self) -> Any:
+        """How much was written so far, in plain values for a checkpoint; None if it can't be cut."""
+        return None
+
+    def go_on(self, position: Any) -> None:  # noqa: B027  # nothing is right for most
+        """A run goes on from a checkpoint: take back what an interrupted run wrote here after it.
+
+        Args:
+            position: What `position` told when the checkpoint was written, by this logger or by another.
+        """
+
     def finalize(self, status: str) -> None:  # noqa: ARG002  # for those who tell their server
         """Write out everything, as the run is over. The logger stays usable: another run may follow.
 

@@ -41,6 +41,7 @@ class ExperimentWriter:
         self.metrics_keys: list[str] = []  # the columns of the file
         self._hparams_are_saved = True
         self._next_step = 0
+        self.num_rows: int = 0  # in the file and not yet in it
         paths.makedirs(self.log_dir)
         if paths.exists(self.metrics_file_path):
             self._continue_file()
@@ -59,6 +60,7 @@ class ExperimentWriter:
         """
         step = self._next_step if step is None else step
         self._next_step = step + 1
+        self.num_rows += 1
         self.metrics.append({**{key: scalar(value) for key, value in metrics_dict.items()}, "step": step})
 
     def save(self) -> None:
@@ -73,6 +75,19 @@ class ExperimentWriter:
             self._widen(new_keys)
         self._append(_rows_as_text(self.metrics, self.metrics_keys))
         self.metrics = []
+
+    def cut(self, num_rows: int) -> None:
+        """Take back the rows after so many."""
+        self.save()
+        if num_rows >= self.num_rows:
+            return
+        with paths.open_file(self.metrics_file_path, "r") as file:
+            rows = list(csv.DictReader(file))[:num_rows]
+        with paths.atomic_writer(self.metrics_file_path, "w") as file:
+            writer = csv.DictWriter(file, self.metrics_keys, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        self.num_rows = num_rows
 
     def _widen(self, new_keys: set[str]) -> None:
         """Give the file columns for ``new_keys``, empty in the rows that it has."""
@@ -104,7 +119,8 @@ class ExperimentWriter:
         if whole != text:
             with paths.atomic_writer(self.metrics_file_path, "w") as file:
                 file.write(whole)
-        self.metrics_keys = next(csv.reader(io.StringIO(whole)), [])
+        lines = list(csv.reader(io.StringIO(whole)))
+        self.metrics_keys, self.num_rows = lines[0] if lines else [], max(len(lines) - 1, 0)
         if self.metrics_keys:
             rank_zero_info(
                 f"{self.metrics_file_path} holds rows of an earlier run: this one's come after them."
@@ -179,3 +195,14 @@ class CSVLogger(DirectoryLogger):
         """Write out the rows and hyper-parameters kept so far; nothing at all if there never were any."""
         if self._experiment is not None:
             self._experiment.save()
+
+    @rank_zero_only
+    def position(self) -> dict[str, Any]:
+        """The number of rows, and where they are."""
+        return {"log_dir": self.log_dir, "rows": self.experiment.num_rows}
+
+    @rank_zero_only
+    def go_on(self, position: Any) -> None:
+        """Cut off the rows that were written here after the checkpoint."""
+        if isinstance(position, dict) and position.get("log_dir") == self.log_dir and "rows" in position:
+            self.experiment.cut(position["rows"])

@@ -75,6 +75,7 @@ class TensorBoardLogger(DirectoryLogger):
         self._writer_options = kwargs
         self._hparams_are_saved = True
         self.hparams: dict[str, Any] = {}
+        self._last_step = -1
 
     @property
     def sub_dir(self) -> str | None:
@@ -112,6 +113,7 @@ class TensorBoardLogger(DirectoryLogger):
             ValueError: A value is neither a number nor a dict of numbers.
         """
         writer = self.experiment
+        self._last_step = max(self._last_step, -1 if step is None else step)
         for name, value in self._prefixed(metrics).items():
             if isinstance(value, dict):
                 writer.add_scalars(name, value, step)
@@ -183,6 +185,22 @@ class TensorBoardLogger(DirectoryLogger):
         if not self._hparams_are_saved:
             write_hparams(paths.join(self.log_dir, self.NAME_HPARAMS_FILE), self.hparams)
             self._hparams_are_saved = True
+
+    @rank_zero_only
+    def position(self) -> dict[str, Any]:
+        """The last step that points were written for, and where they are."""
+        return {"log_dir": self.log_dir, "last_step": self._last_step}
+
+    @rank_zero_only
+    def go_on(self, position: Any) -> None:
+        """Let TensorBoard leave out the points that were written here after the checkpoint."""
+        if not isinstance(position, dict) or position.get("log_dir") != self.log_dir:
+            return
+        self._last_step = position.get("last_step", -1)
+        events = require("tensorboard.compat.proto.event_pb2", extra="tensorboard")
+        start = events.SessionLog(status=events.SessionLog.START)
+        begun = events.Event(step=self._last_step + 1, session_log=start)
+        self.experiment._get_file_writer().add_event(begun, self._last_step + 1)  # type: ignore[no-untyped-call]  # noqa: SLF001
 
     @rank_zero_only
     def finalize(self, status: str) -> None:  # noqa: ARG002  # the base's signature

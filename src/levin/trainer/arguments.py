@@ -202,9 +202,15 @@ class Reproducibility:
 
     deterministic: bool | str | None = None
     benchmark: bool | None = None
+    worker_seeds: str = "sample"
 
     def __post_init__(self) -> None:
         """Check them."""
+        if self.worker_seeds not in ("sample", "torch"):
+            raise MisconfigurationException(
+                f"`worker_seeds` is {self.worker_seeds!r}. It is 'sample' (what a sample draws in a worker "
+                "process follows from the sample) or 'torch' (from the worker, as torch seeds it)."
+            )
         if self.deterministic not in (None, True, False, "warn"):
             raise MisconfigurationException(
                 f"`deterministic` is {self.deterministic!r}. It is True, False, 'warn' or None."
@@ -232,11 +238,12 @@ class Setting(Generic[T]):
     """An attribute of the Trainer that stands in a frozen group; to set it replaces and checks the group.
 
     Args:
-        group: The attribute that holds the group.
+        group: The attribute of the run that holds the group.
+        run: The attribute that holds the run.
     """
 
-    def __init__(self, group: str) -> None:
-        self.group = group
+    def __init__(self, group: str, *, run: str = "run") -> None:
+        self.group, self.run = group, run
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -248,10 +255,11 @@ class Setting(Generic[T]):
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        return getattr(getattr(instance.run, self.group), self.name)
+        return getattr(getattr(getattr(instance, self.run), self.group), self.name)
 
     def __set__(self, instance: Any, value: T) -> None:
-        setattr(instance.run, self.group, replace(getattr(instance.run, self.group), **{self.name: value}))
+        run = getattr(instance, self.run)
+        setattr(run, self.group, replace(getattr(run, self.group), **{self.name: value}))
 
 
 def friendly(init: Callable[P, None]) -> Callable[P, None]:

@@ -21,8 +21,9 @@ from torch.utils.data import (
 )
 
 from levin.core.hooks import DataHooks
-from levin.data.combined import CombinedLoader, stop_workers
+from levin.data.combined import CombinedLoader, length_of
 from levin.data.fetch import DrawnFetcher, Fetcher
+from levin.data.together import Together
 from levin.precision.base import Precision
 from levin.strategies.base import Strategy
 from levin.trainer.arguments import batches_to_run
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from levin.core.datamodule import LightningDataModule
     from levin.core.module import LightningModule
     from levin.data.combined import Mode
+    from levin.data.reader import Reader, Readers
     from levin.trainer.states import Run
 
 
@@ -144,18 +146,19 @@ def rebuild_loaders(loaders: Any, change: Callable[[Any], Any]) -> Any:
     return combined if combined is loaders else combined.iterables
 
 
-def one_at_a_time(loaders: Any) -> list[Any]:
+def one_at_a_time(loaders: Any, readers: Readers) -> list[Reader | Together]:
     """The loaders of an evaluation: one runs after the other, unless a CombinedLoader says otherwise."""
     if isinstance(loaders, CombinedLoader) and loaders.mode != "sequential":
-        return [_Together(loaders)]
-    return flatten(loaders)
+        return [Together(loaders, readers)]
+    return [readers.of(loader) for loader in flatten(loaders)]
 
 
-def together(loaders: Any, mode: Mode = "max_size_cycle") -> Any:
+def together(loaders: Any, readers: Readers, mode: Mode = "max_size_cycle") -> Reader | Together:
     """The loader of a training: of several, each step gets a batch of each.
 
     Args:
         loaders: The loaders.
+        readers: Makes the reader of each.
         mode: How those of different lengths are combined, unless a CombinedLoader says it.
 
     Raises:
@@ -167,42 +170,10 @@ def together(loaders: Any, mode: Mode = "max_size_cycle") -> Any:
                 "`CombinedLoader(mode='sequential')` can't be trained on: each step needs a batch of each "
                 "loader. Use 'max_size_cycle', 'min_size' or 'max_size'."
             )
-        return _Together(loaders)
+        return Together(loaders, readers)
     if isinstance(loaders, (Mapping, list, tuple)):
-        return _Together(CombinedLoader(loaders, mode))
-    return loaders
-
-
-class _Together:
-    """The batches of a CombinedLoader, without the numbers that it adds."""
-
-    def __init__(self, combined: CombinedLoader) -> None:
-        self.combined = combined
-
-    def __iter__(self) -> Any:
-        self.combined.limits = None
-        return (batch for batch, _, _ in self.combined.open())
-
-    def __len__(self) -> int:
-        sizes = [length_of(loader) for loader in self.combined.flattened]
-        size = min(sizes) if self.combined.mode == "min_size" else max(sizes)
-        if size == math.inf:
-            raise TypeError("a loader without a length")
-        return int(size)
-
-
-def length_of(loader: Any) -> int | float:
-    """The number of batches; infinite where it is not known."""
-    if (
-        isinstance(loader, DataLoader)
-        and isinstance(loader.dataset, IterableDataset)
-        and not hasattr(loader.dataset, "__len__")
-    ):
-        return math.inf
-    try:
-        return len(loader)
-    except (TypeError, NotImplementedError):
-        return math.inf
+        return Together(CombinedLoader(loaders, mode), readers)
+    return readers.of(loaders)
 
 
 def count_batches(kind: str, loaders: list[Any], limit: int | float) -> list[int | float]:
@@ -287,18 +258,12 @@ def _with(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:
     return changed
 
 
-def close_all(passes: Iterable[Fetcher], loaders: Iterable[Any]) -> None:
+def close_all(passes: Iterable[Fetcher], readers: Iterable[Reader | Together]) -> None:
     """End passes over loaders, and the worker processes that loaders with ``persistent_workers`` keep."""
     for batches in passes:
         batches.close()
-    for loader in loaders:
-        stop_workers(loader)
-
-
-def close_replaced(before: Any, loaders: Any) -> None:
-    """End the worker processes of loaders that are used no more, now that there are others."""
-    used = flatten(loaders)
-    close_all([], (old for old in flatten(before) if all(old is not loader for loader in used)))
+    for reader in readers:
+        reader.close()
 
 
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
@@ -328,7 +293,14 @@ def draws_itself(step: Callable[..., Any]) -> bool:
 
 
 def one_pass(
-    run: Run, step: str, loader: Any, count: int | float, *, label: str, index: int = 0, **options: Any
+    run: Run,
+    step: str,
+    loader: Reader | Together,
+    count: int | float,
+    *,
+    label: str,
+    index: int = 0,
+    **options: Any,
 ) -> Fetcher:
     """A pass over a loader in a run.
 

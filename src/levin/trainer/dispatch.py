@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from levin.core.callback import Callback
+from levin.core.callback import Callback, Checkpoint
 from levin.core.datamodule import LightningDataModule
 from levin.core.hooks import HOOKS, IDLE_HOOKS, REMOVED_HOOKS
 from levin.core.module import LightningModule
@@ -32,8 +32,10 @@ class HookTable:
 
     A tuple is empty when nobody overrides the hook, and the loop over it costs nothing. In a tuple stand the
     callbacks' functions in the callbacks' order, then the module's; in `on_train_epoch_end` the callbacks
-    that monitor come after the module. Each function has the trainer and the module filled in, tells
-    `self.log` where it is, and is measured if there is a profiler.
+    that monitor come after the module. Those that save come last of all, so that what they save is complete:
+    after the module, and in training also after the row for the loggers (``saves_...``). Each function has
+    the trainer and the module filled in, tells `self.log` where it is, and is measured if there is a
+    profiler.
 
     ``print(trainer.hooks)`` shows who listens where.
     """
@@ -47,8 +49,10 @@ class HookTable:
     on_train_end: Hooks = ()
     on_train_epoch_start: Hooks = ()
     on_train_epoch_end: Hooks = ()
+    saves_on_train_epoch_end: Hooks = ()
     on_train_batch_start: Hooks = ()
     on_train_batch_end: Hooks = ()
+    saves_on_train_batch_end: Hooks = ()
     on_before_zero_grad: Hooks = ()
     on_before_backward: Hooks = ()
     on_after_backward: Hooks = ()
@@ -87,20 +91,23 @@ class HookTable:
         self._labels, self._modules = {}, {}
         for name in SHARED_HOOKS:
             listening = [callback for callback in callbacks if overrides(callback, name, Callback)]
-            early = [
-                callback for callback in listening if not (name == "on_train_epoch_end" and callback.monitors)
-            ]
+            early = [callback for callback in listening if not _waits(name, callback)]
             bound = [self.bind_callback(name, callback, trainer, module) for callback in early]
             if name not in _CALLBACKS_ONLY and overrides(module, name, LightningModule):
                 self._modules[name] = self.bind(name, module)
                 self._label(name, type(module).__name__)
                 bound.append(self._modules[name])
+            late = [callback for callback in listening if callback not in early]
+            saving = [each for each in late if name in _TRAINING_ENDS and isinstance(each, Checkpoint)]
             bound += [
                 self.bind_callback(name, callback, trainer, module)
-                for callback in listening
-                if callback not in early
+                for callback in late
+                if callback not in saving
             ]
             setattr(self, name, tuple(bound))
+            if name in _TRAINING_ENDS:
+                saves = (self.bind_callback(name, callback, trainer, module) for callback in saving)
+                setattr(self, f"saves_{name}", tuple(saves))
 
     def of_module(self, name: str) -> Hooks:
         """The module's part of a hook."""
@@ -158,6 +165,17 @@ class HookTable:
         """Each hook that somebody listens to, with the listeners in the order in which they run."""
         width = max((len(name) for name in self._labels), default=0)
         return "\n".join(f"{name:<{width}}  {', '.join(owners)}" for name, owners in self._labels.items())
+
+
+_TRAINING_ENDS = ("on_train_batch_end", "on_train_epoch_end")
+"""The hooks after which the loggers get a row."""
+
+
+def _waits(name: str, callback: Callback) -> bool:
+    """Whether a callback's hook comes after the module's."""
+    if isinstance(callback, Checkpoint):
+        return name in _TRAINING_ENDS or name == "on_validation_end"
+    return name == "on_train_epoch_end" and callback.monitors
 
 
 _METHODS = (

@@ -11,14 +11,14 @@ import torch
 
 from levin.core.metrics import to_numbers
 from levin.core.module import LightningModule
+from levin.data.combined import length_of
+from levin.data.reader import Readers
 from levin.trainer.dataloaders import (
     close_all,
-    close_replaced,
     count_batches,
     draws_itself,
     flatten,
     is_short,
-    length_of,
     one_at_a_time,
     one_pass,
     rebuild_loaders,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from levin.data.fetch import Fetcher
+    from levin.data.reader import Reader
+    from levin.data.together import Together
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.dispatch import Hooks
     from levin.trainer.states import Run
@@ -67,7 +69,7 @@ class EvaluationLoop:
         self.results: list[dict[str, float]] = []
         self.evaluated: int = 0
         self.loaded_in_epoch: int = -1
-        self._flat: list[Any] = []
+        self._flat: list[Reader | Together] = []
         self._counts: list[int | float] = []  # what is to be taken; `max_batches` knows of loaders with less
         self._short: set[int] = set()  # those
         self._passes: list[Fetcher] = []
@@ -94,7 +96,19 @@ class EvaluationLoop:
 
     def close(self) -> None:
         """Let go of the data, and end the worker processes that loaders keep from one pass to the next."""
-        close_all(self._passes, flatten(self.loaders))
+        close_all(self._passes, self._flat)
+
+    def rest(self) -> dict[str, Any]:
+        """What the next evaluation will begin with, for a checkpoint."""
+        return {"rows": list(self._rows), "readers": [reader.rest() for reader in self._flat]}
+
+    def settle(self, rest: dict[str, Any]) -> None:
+        """Take back what `rest` told."""
+        if rest["readers"]:
+            self.set_up_data()
+        for reader, its_rest in zip(self._flat, rest["readers"], strict=False):
+            reader.settle(its_rest)
+        self._rows = list(rest["rows"]) or self._rows
 
     def set_up_data(self) -> None:
         """Get the loaders, when they are needed for the first time and when they are due to be made anew."""
@@ -109,10 +123,12 @@ class EvaluationLoop:
         loaders = self.source.load(self.kind)
         if run.limits.overfit_batches and run.state.fn is TrainerFn.FITTING:
             loaders = rebuild_loaders(loaders, without_shuffling)
-        close_replaced(self.loaders, loaders)
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
-        self._flat = one_at_a_time(loaders)
-        warn_if_shuffled(self.kind, self._flat)
+        before = [reader for each in self._flat for reader in each.readers]
+        readers = Readers(before, seeds_samples=run.seeds_samples)
+        self._flat = one_at_a_time(loaders, readers)
+        readers.close_rest()
+        warn_if_shuffled(self.kind, flatten(loaders))
         self._counts = count_batches(self.kind, self._flat, self.limit)
         self.max_batches = list(self._counts)
         self._rows = self._rows or [0] * len(self._flat)

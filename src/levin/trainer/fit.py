@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from levin.core.optimizers import SchedulerSet
+from levin.data.combined import length_of
+from levin.data.reader import Readers
 from levin.data.waiting import Waiting, advice
-from levin.trainer.arguments import batches_to_run
+from levin.trainer import exact
+from levin.trainer.arguments import Setting, batches_to_run
 from levin.trainer.dataloaders import (
     close_all,
-    close_replaced,
     flatten,
     idleness,
     is_short,
-    length_of,
     one_pass,
     rebuild_loaders,
     set_epoch,
@@ -59,7 +59,12 @@ class FitLoop:
             says, until an epoch shows that it has fewer.
         val_check_batch: Training batches between two validations; infinite for none by count.
         loader_mode: How training loaders of different lengths are combined.
+        max_epochs: The number of epochs after which training ends; -1 for no limit.
+        min_epochs: The number of epochs before which nobody can stop the training.
     """
+
+    max_epochs: Setting[int | None] = Setting("limits", run="_run")
+    min_epochs: Setting[int | None] = Setting("limits", run="_run")
 
     def __init__(self, run: Run, validation: EvaluationLoop, look_again: Callable[[], None]) -> None:
         self._run = run
@@ -81,6 +86,9 @@ class FitLoop:
         self._schedulers = SchedulerSet([], lambda *_: None, dict)
         self._validation_rule: Callable[[], bool] | None = None  # of the running epoch; None: no validation
         self._told_of_minimum = False
+        self._kept: dict[str, Any] | None = None  # what a checkpoint told, until it is needed
+        self._moment: dict[str, Any] | None = None  # the state to go on from after an epoch was cut off
+        self._surroundings: dict[str, Any] | None = None  # as they were before the validation under way
 
     # ------------------------------------------------------------------ the loop
 
@@ -99,7 +107,7 @@ class FitLoop:
             try:
                 with run.profiler.profile("run_training_epoch"):
                     self.run_epoch()
-            except StopIteration:  # a hook's way to end the epoch
+            except StopIteration:  # the way of hooks, too, to end the epoch
                 run.progress.in_batch = False
             self.end_epoch()
             self._advise()
@@ -111,10 +119,8 @@ class FitLoop:
         run = self._run
         hooks, metrics, progress = run.hooks, run.metrics, run.progress
         batches, step = self._start_epoch()
-        validation_is_due = self._validation_rule
+        validation_is_due, logs = self._validation_rule, bool(run.loggers)
         run_step = run.profiler.wrap("run_training_batch", counting_samples(run, step.run))
-        if self._epoch_is_over():  # somebody asked for it as the epoch began
-            return
         for batch in batches:
             metrics.batch, batch_idx, progress.is_last_batch = batch, progress.batch, batches.done
             if hooks.on_train_batch_start and _skips(hooks.on_train_batch_start, batch, batch_idx):
@@ -129,9 +135,12 @@ class FitLoop:
                 self._move_schedulers(step.stepped, plateau=False)
             for hook in hooks.on_train_batch_end:
                 hook(outputs, batch, batch_idx)
-            progress.in_batch = False
-            if step.stepped and self.log_due():
+            if logs and step.stepped and self.log_due():
                 run.write_logs(metrics.loggable(), epoch=progress.epoch)
+            progress.is_logged = True
+            for hook in hooks.saves_on_train_batch_end:
+                hook(outputs, batch, batch_idx)
+            progress.in_batch = False
             if validation_is_due and (validation_is_due() or (run.state.should_stop and self.can_stop())):
                 self.validate()
             if self._schedulers.configs:
@@ -139,6 +148,7 @@ class FitLoop:
             progress.batches_that_stepped += step.stepped
             progress.is_settled = True
             if self._epoch_is_over():
+                progress.is_cut_off = not progress.is_last_batch
                 break
         else:
             self._end_data(batches, step)
@@ -148,17 +158,31 @@ class FitLoop:
         run, progress = self._run, self._run.progress
         if run.watch is not None:
             run.watch.hear()
+        if progress.is_cut_off:
+            self._moment = self.state_dict()
         run.metrics.end_batches()
-        progress.in_epoch_end = True
+        progress.in_epoch_end, progress.is_logged = True, False
         for hook in run.hooks.on_train_epoch_end:
             hook()
-        if progress.is_last_batch:  # not where the epoch was cut off
-            progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=True)
+        self._log_epoch(progress.epoch)
+        for hook in run.hooks.saves_on_train_epoch_end:
+            hook()
+        self._close_epoch(progress.epoch)
+        progress.epoch_done()
+
+    def _log_epoch(self, epoch: int) -> None:
+        run, progress = self._run, self._run.progress
         run.metrics.publish_fresh()
         # the row belongs to the last batch that stepped, and that one was counted already
-        run.write_logs(run.metrics.loggable(), step=progress.batches_that_stepped - 1, epoch=progress.epoch)
-        run.metrics.end_training_epoch()
-        progress.epoch_done()
+        run.write_logs(run.metrics.loggable(), step=progress.batches_that_stepped - 1, epoch=epoch)
+        progress.is_logged = True
+
+    def _close_epoch(self, epoch: int) -> None:
+        """What comes after the epoch's checkpoint."""
+        progress = self._run.progress
+        if progress.is_last_batch:  # not where the epoch was cut off
+            progress.scheduler_steps += self._schedulers.step("epoch", epoch + 1, plateau=True)
+        self._run.metrics.end_training_epoch()
 
     def take_optimizers(self) -> None:
         """Go on with other optimizers, if an epoch is running."""
@@ -173,7 +197,9 @@ class FitLoop:
             module = run.module
             run.hooks.bind("on_validation_model_zero_grad", module)()
         began = time.perf_counter()
+        self._surroundings = exact.surroundings(run, self.validation)
         self.validation.run(when_known=self._metrics_known)
+        self._surroundings = None  # where it ran over nothing
         self.waiting.aside_s += time.perf_counter() - began
         run.state.stage = RunningStage.TRAINING
         run.progress.validated_at = time.monotonic()  # to write a checkpoint takes its time, too
@@ -183,6 +209,50 @@ class FitLoop:
         progress = self._run.progress
         progress.validation_done()
         progress.scheduler_steps += self._schedulers.step("validation", progress.validations)
+        self._surroundings = None  # what is saved from here on goes on after it
+
+    # ------------------------------------------------------------------ stopping and going on
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the field's common form for a run that goes on to the same bits."""
+        if self._moment is not None:
+            return self._moment
+        if self._kept is not None:  # nothing was trained since then
+            return {**self._kept, "metrics": self._run.metrics.state_dict(), "in_epoch_end": False}
+        return {
+            **(self._surroundings or exact.surroundings(self._run, self.validation)),
+            **exact.training(self._run, self._loader, self._batches, self._step),
+            "loaded_in_epoch": self.loaded_in_epoch,
+            "count": self.max_batches if self._is_short else None,
+        }
+
+    def load_state_dict(self, kept: dict[str, Any] | None) -> None:
+        """Take back what `state_dict` gave, each part when its time comes; None if there was nothing."""
+        self._kept = kept if kept is not None and "random" in kept else None
+
+    def _take_up(self, kept: dict[str, Any]) -> None:
+        """Be, before the first epoch, where the run was that wrote the checkpoint."""
+        progress = self._run.progress
+        exact.restore_writings(self._run, kept)
+        if kept["in_epoch_end"] and not progress.unfinished:
+            if not progress.is_logged:
+                self._log_epoch(progress.epoch - 1)
+            self._close_epoch(progress.epoch - 1)
+
+    def _go_on(self, kept: dict[str, Any]) -> None:
+        """Put the data where it was, which leaves the random states anywhere."""
+        if self._batches is not None:  # opened before anybody knew where to go on
+            self._batches.close()
+            self._batches = None
+        if kept["count"] is not None:
+            self._is_short, self.max_batches = True, kept["count"]
+        self.loaded_in_epoch = kept["loaded_in_epoch"]
+        self.validation.settle(kept["validation"])
+        set_epoch(self.loaders, self._run.progress.epoch)
+        if "position" in kept:
+            self._open(kept["position"])
+        elif "rest" in kept:
+            self._loader.settle(kept["rest"])
 
     # ------------------------------------------------------------------ what an epoch needs
 
@@ -190,36 +260,48 @@ class FitLoop:
         """Everything that is settled before the first batch."""
         run, progress = self._run, self._run.progress
         torch.set_grad_enabled(True)
-        skip, progress.in_epoch = progress.unfinished, True
+        (kept, self._kept), progress.in_epoch = (self._kept, None), True
         if progress.epoch - self.loaded_in_epoch >= (
             run.intervals.reload_dataloaders_every_n_epochs or math.inf
         ):
             self._load()
         set_epoch(self.loaders, progress.epoch)
-        if not skip:
+        if kept is not None:
+            exact.restore_surroundings(run, kept)
+        if not progress.unfinished:
             progress.start_epoch()
             self._look_again()
             run.metrics.batch = None
             for hook in run.hooks.on_train_epoch_start:
                 hook()
         if self._batches is None or not self._batches.is_open:
-            self._open(skip)
+            self._open()
         assert self._batches is not None
         self._validation_rule = self._rule_for(progress.epoch)
         self._step = step_for(run)
         run.metrics.start_batches()
-        if not progress.is_settled:
-            self._settle_batch(self._step)
+        if progress.unfinished:
+            self._step.stepped = (
+                progress.is_last_batch or progress.batch % run.updates.accumulate_grad_batches == 0
+            )
+            if kept is not None and "step" in kept:
+                exact.restore_window(run, kept, self._step)
+            if not progress.is_settled:
+                self._settle_batch(self._step)
+        if self._epoch_is_over():  # somebody asked for it as the epoch began
+            progress.is_cut_off = not progress.is_last_batch
+            raise StopIteration
         return self._batches, self._step
 
     def _settle_batch(self, step: Step) -> None:
         """Do what is still to come after the newest batch: the checkpoint was written before it was done."""
-        progress = self._run.progress
-        step.stepped = (
-            progress.is_last_batch or progress.batch % self._run.updates.accumulate_grad_batches == 0
-        )
+        run, progress = self._run, self._run.progress
+        if not progress.is_logged and step.stepped and self.log_due():
+            run.write_logs(run.metrics.loggable(), epoch=progress.epoch)
         if progress.validated["batches"] < progress.total_batches and self.validation_due():
             self.validate()
+        if self._schedulers.configs:
+            self._move_schedulers(step.stepped, plateau=True)
         progress.batches_that_stepped += step.stepped
         progress.is_settled = True
 
@@ -232,13 +314,15 @@ class FitLoop:
                 category=PossibleUserWarning,
             )
             self.max_epochs = 1000
-        self._load()
-        self._open_first()
         run.watch = None if run.updates.on_nonfinite == "ignore" else Watch(run)
         module = run.module
         configs = run.lr_scheduler_configs if module.automatic_optimization else []
         move = run.hooks.bind("lr_scheduler_step", module)
         self._schedulers = SchedulerSet(configs, move, lambda: run.metrics.callback_metrics)
+        if self._kept is not None:
+            self._take_up(self._kept)
+        self._load()
+        self._open_first()
         run.profiler.attach(module, self.max_batches)
         run.progress.start_clock()
         self._told_of_minimum = False
@@ -248,6 +332,7 @@ class FitLoop:
         self.source, self.loaders, self._loader, self._batches = source, None, None, None
         self._is_short = self._has_advised = self._has_told_of_none = False
         self.max_batches = self.val_check_batch = math.inf
+        self._kept = self._moment = self._surroundings = None
 
     def _must_load_validation(self) -> bool:
         """Whether the validation data is needed before the first epoch: its absence should be told early."""
@@ -265,9 +350,14 @@ class FitLoop:
 
     def _open_first(self) -> None:
         """Open the training data, if nobody did yet."""
-        if self._loader is not None and self._batches is None:
+        if self._loader is None:
+            return
+        if self._kept is not None:
+            self._go_on(self._kept)
+        elif self._batches is None:
             set_epoch(self.loaders, self._run.progress.epoch)  # before workers read ahead
-            self._open(self._run.progress.unfinished)
+            unfinished = self._run.progress.unfinished
+            self._open({"taken": unfinished} if unfinished else None)
 
     def _load(self) -> None:
         run = self._run
@@ -282,9 +372,12 @@ class FitLoop:
         loaders = self.source.load("train")
         if run.limits.overfit_batches:
             loaders = rebuild_loaders(loaders, without_shuffling)
-        close_replaced(self.loaders, loaders)
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
-        self._loader = together(loaders, self.loader_mode)
+        readers = Readers(
+            self._loader.readers if self._loader is not None else (), seeds_samples=run.seeds_samples
+        )
+        self._loader = together(loaders, readers, self.loader_mode)
+        readers.close_rest()
         length = length_of(self._loader)
         if length == 0:
             rank_zero_warn(
@@ -305,7 +398,7 @@ class FitLoop:
             )
         self._batches = None
 
-    def _open(self, skip: int) -> None:
+    def _open(self, position: dict[str, Any] | None = None) -> None:
         run = self._run
         self._batches = one_pass(
             run,
@@ -316,11 +409,14 @@ class FitLoop:
             ends_early=self._length == math.inf or self._is_short,
             is_idle=idleness(run.strategy.root_device),
         )
-        self._batches.start(skip)
+        self._batches.start(position)
 
     def close(self) -> None:
         """Let go of the data, and end the worker processes that loaders keep between epochs."""
-        close_all([] if self._batches is None else [self._batches], flatten(self.loaders))
+        close_all(
+            [self._batches] if self._batches is not None else [],
+            [self._loader] if self._loader is not None else [],
+        )
 
     # ------------------------------------------------------------------ what the data turns out to be
 
@@ -381,24 +477,6 @@ class FitLoop:
         progress.is_settled = True
 
     # ------------------------------------------------------------------ when
-
-    @property
-    def max_epochs(self) -> int | None:
-        """The number of epochs after which training ends; -1 for no limit."""
-        return self._run.limits.max_epochs
-
-    @max_epochs.setter
-    def max_epochs(self, value: int | None) -> None:
-        self._run.limits = replace(self._run.limits, max_epochs=value)
-
-    @property
-    def min_epochs(self) -> int | None:
-        """The number of epochs before which nobody can stop the training."""
-        return self._run.limits.min_epochs
-
-    @min_epochs.setter
-    def min_epochs(self, value: int | None) -> None:
-        self._run.limits = replace(self._run.limits, min_epochs=value)
 
     def log_due(self) -> bool:
         """Whether loggers get this step: each n-th, the last before a stop, all of a dev run."""

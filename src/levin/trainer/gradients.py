@@ -67,6 +67,14 @@ class Window:
         divide_gradients(optimizer, self._total)
         self._first, self._total = None, 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted so far."""
+        return {"first": self._first, "total": self._total}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._first, self._total = state["first"], state["total"]
+
     def _weight(self, output: Any, batch: Any) -> Any:
         if self._by == "batches":
             return 1

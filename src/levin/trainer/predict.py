@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from levin.data.combined import length_of
+from levin.data.reader import Reader
 from levin.trainer.dataloaders import (
     close_all,
     count_batches,
     draws_itself,
     flatten,
     is_short,
-    length_of,
     one_pass,
     set_epoch,
     tell_shortage,
@@ -62,15 +63,16 @@ class PredictionLoop:
         self.predictions: list[list[Any]] = []
         self._flat: list[Any] = []
         self._passes: list[Fetcher] = []
+        self._readers: list[Reader] = []
 
     def reset(self, source: DataSource) -> None:
         """A new run begins, with other data."""
         self.source, self.loaders, self._flat, self.max_batches = source, None, [], []
-        self._passes = []
+        self._passes, self._readers = [], []
 
     def close(self) -> None:
         """Let go of the data, and end the worker processes that loaders keep."""
-        close_all(self._passes, self._flat)
+        close_all(self._passes, self._readers)
 
     def set_up_data(self) -> None:
         """Get the loaders.
@@ -162,8 +164,10 @@ class PredictionLoop:
         if self.keeps_indices and _has_indices(loader):
             loader = with_batch_sampler(loader, _RememberingSampler(loader.batch_sampler))
             self._flat[index] = loader
+        reader = Reader(loader, seeds_samples=self._run.seeds_samples)
+        self._readers.append(reader)
         label = "[PredictionLoop].predict_next"
-        return one_pass(self._run, "predict_step", loader, self.max_batches[index], label=label, index=index)
+        return one_pass(self._run, "predict_step", reader, self.max_batches[index], label=label, index=index)
 
     def _indices(self, index: int, batch_idx: int) -> list[int]:
         """The numbers of a batch's samples; workers may have asked the sampler for later ones already."""

@@ -25,9 +25,12 @@ class Progress:
         is_last_batch: Whether the newest batch is the epoch's last one.
         in_batch: Whether the newest batch's hooks are still running: what is saved by then does not call it
             complete.
+        is_logged: Whether the row of the newest batch, or of the epoch that ends, was written, if it had one.
         is_settled: Whether nothing more is to come after the newest batch: no row, validation or scheduler.
         in_epoch: Whether an epoch has begun and is not over.
         in_epoch_end: Whether the epoch's batches are over and its last hooks are running.
+        is_cut_off: Whether the newest epoch ended before its data did, because the training was to stop: a
+            run that goes on goes on in it.
         evaluated_batches: Batches that the running validation, or the last one, has run.
         unfinished: Batches of this epoch that were run before it was interrupted: they are passed over.
         steps_before: Optimizer steps before this epoch.
@@ -46,9 +49,11 @@ class Progress:
     scheduler_steps: int = 0
     is_last_batch: bool = False
     in_batch: bool = False
+    is_logged: bool = True
     is_settled: bool = True
     in_epoch: bool = False
     in_epoch_end: bool = False
+    is_cut_off: bool = False
     evaluated_batches: int = 0
     unfinished: int = 0
     steps_before: int = 0
@@ -67,7 +72,7 @@ class Progress:
     def start_epoch(self) -> None:
         """A new epoch begins with its first batch."""
         self.batch, self.unfinished, self.is_last_batch = 0, 0, False
-        self.in_batch = self.in_epoch_end = False  # an exception may have left them
+        self.in_batch = self.in_epoch_end = self.is_cut_off = False  # an exception may have left them
         self.is_settled = True
         self.steps_before, self.moves_before, self.validated = self.step, self.scheduler_steps, self.counts
 
@@ -75,7 +80,7 @@ class Progress:
         """A batch was run; its last hooks, a row for the loggers, a validation are still to come."""
         self.batch += 1
         self.total_batches += 1
-        self.in_batch, self.is_settled = True, False
+        self.in_batch, self.is_logged, self.is_settled = True, False, False
 
     def validation_done(self) -> None:
         """A validation has computed its metrics; its last hook is still to come."""
@@ -146,8 +151,9 @@ class Progress:
     def _own_state(self, is_timed: bool) -> dict[str, Any]:
         seconds = time.monotonic() - self.validated_at if is_timed else 0.0
         return {
+            "is_logged": self.is_logged,
             "is_settled": self.is_settled,
-            "in_epoch_end": self.in_epoch_end,
+            "is_cut_off": self.is_cut_off,
             "samples": self.samples,
             "validations": self.validations,
             "validated": dict(self.validated),
@@ -172,12 +178,16 @@ class Progress:
         self.batches_that_stepped = state["epoch_loop.state_dict"].get("_batches_that_stepped", self.step)
         self.batch, self.total_batches = batches["current"]["processed"], batches["total"]["processed"]
         self.is_last_batch = batches["is_last_batch"]
-        self.epoch = epochs["processed"]
-        self.unfinished = self.batch if epochs["ready"] > epochs["processed"] else 0
+        own = state["state_dict"].get("levin", {})
+        is_over = epochs["ready"] == epochs["processed"]
+        is_cut_off = is_over and own.get("is_cut_off", False)
+        self.epoch = epochs["processed"] - is_cut_off
+        self.unfinished = self.batch if is_cut_off or not is_over else 0
         self.scheduler_steps = state["epoch_loop.scheduler_progress"]["total"]["completed"]
         self.evaluated_batches = state["epoch_loop.val_loop.batch_progress"]["current"]["completed"]
-        self.in_batch = self.in_epoch = self.in_epoch_end = False
-        own = state["state_dict"].get("levin", {})
+        self.in_batch = self.in_epoch_end = self.is_cut_off = False
+        self.in_epoch = bool(self.unfinished)
+        self.is_logged = own.get("is_logged", True)
         self.samples, self.validations = own.get("samples", 0), own.get("validations", 0)
         self.validated = own.get("validated", self.counts)
         self._seconds_before = own.get("seconds_since_validation", 0.0)

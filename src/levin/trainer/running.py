@@ -57,30 +57,33 @@ class RunningTrainer(TrainerView):
         """Everything around a loop: set up before, put away after, and tidy up after an exception."""
         module, source = self._attach(fn, model, given, datamodule)
         state = self.state
-        try:
-            self._verify(module, source)
-            wanted = self._wanted_path(fn, ckpt_path)
-            if wanted == "last":
-                self._settle_versions()
-            choice = choosing.choose(
-                wanted, fn=fn, model_given=model is not None, trainer=cast("Trainer", self)
-            )
-            detects = self.run.debugging.detect_anomaly
-            with heard(state), torch.autograd.set_detect_anomaly(True) if detects else nullcontext():
-                self._set_up(module, choice, weights_only)
-                yield
-                self._tear_down()
-            state.status = TrainerStatus.FINISHED
-        except BaseException as error:
-            explain(error, module)
-            self._fail(error)
-            shorten_traceback(error, keep=5)  # the frame of `fit` itself comes on top
-            raise
-        finally:
-            for loop in self._loops_of(fn):
-                loop.close()
-            state.stage = None
-            self._detach_callbacks()
+        with heard(state, self.run.stop_signals):  # and while it tidies up: a second one must not end that
+            try:
+                self._verify(module, source)
+                wanted = self._wanted_path(fn, ckpt_path)
+                if wanted == "last":
+                    self._settle_versions()
+                choice = choosing.choose(
+                    wanted, fn=fn, model_given=model is not None, trainer=cast("Trainer", self)
+                )
+                detects = self.run.debugging.detect_anomaly
+                with torch.autograd.set_detect_anomaly(True) if detects else nullcontext():
+                    self._set_up(module, choice, weights_only)
+                    yield
+                    self._tear_down()
+                state.status = TrainerStatus.FINISHED
+            except BaseException as error:
+                explain(error, module)
+                self._fail(error)
+                shorten_traceback(error, keep=5)  # the frame of `fit` itself comes on top
+                raise
+            finally:
+                for loop in self._loops_of(fn):
+                    loop.close()
+                state.stage = None
+                self._detach_callbacks()
+        if state.request is not None:  # it came when all was done; what comes after the run is to end as well
+            raise state.request
 
     def _attach(
         self,
@@ -167,6 +170,7 @@ class RunningTrainer(TrainerView):
             checkpoint = settings.settle(run, checkpoint, run.reset)
         if is_fit and checkpoint is not None:
             saving.restore_training(run, checkpoint)
+            self.fit_loop.load_state_dict(checkpoint.get("levin"))
         if is_fit and any(isinstance(callback, Checkpoint) for callback in self.callbacks):
             saving.check(run, self.callbacks)
         module.zero_grad()

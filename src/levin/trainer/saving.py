@@ -6,8 +6,6 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from levin._version import __version__
 from levin.checkpoint import OWN_KEY
 from levin.checkpoint.index import COMMIT_KEY, commit_for
@@ -15,7 +13,6 @@ from levin.checkpoint.io import as_checkpoint
 from levin.checkpoint.plain import as_file, as_written, pack
 from levin.core.hparams import announce
 from levin.core.metrics import to_numbers
-from levin.core.optimizers import SchedulerSet
 from levin.trainer.states import TrainerFn
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_warn
@@ -31,13 +28,14 @@ FORMAT_VERSION = "2.6.6"
 """The version whose layout checkpoints have: files of that framework can be read here, and these there."""
 
 
-def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False) -> dict[str, Any]:
+def dump(run: Run, callbacks: Sequence[Callback], rest: dict[str, Any] | None) -> dict[str, Any]:
     """Collect a checkpoint.
 
     Args:
         run: The run.
         callbacks: The callbacks whose states are kept.
-        weights_only: Whether only what is needed to use the model is kept, not what is needed to train on.
+        rest: What the fit loop needs beside the field's common form to go on to the same bits; None to keep
+            only what is needed to use the model, not what is needed to train on.
 
     Raises:
         TypeError: If a part can't be written so that it loads safely; names the part.
@@ -51,7 +49,7 @@ def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False)
         "state_dict": strategy.get_module_state_dict(module),
         "loops": _loops(run),
     }
-    if not weights_only:
+    if rest is not None:
         checkpoint["callbacks"] = {cb.state_key: state for cb in callbacks if (state := cb.state_dict())}
         checkpoint["optimizer_states"] = [
             strategy.get_optimizer_state(optimizer) for optimizer in strategy.optimizers
@@ -60,7 +58,7 @@ def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False)
         scaling = strategy.precision.state_dict()
         if scaling:
             checkpoint[type(strategy.precision).__qualname__] = scaling
-        checkpoint.setdefault(OWN_KEY, {})["settings"] = run.settings
+        checkpoint[OWN_KEY] = {**rest, "settings": run.settings}
     for owner in (module, run.datamodule):
         if owner is not None:
             checkpoint.update(owner.hyper_parameters_for_checkpoint())
@@ -68,7 +66,7 @@ def dump(run: Run, callbacks: Sequence[Callback], *, weights_only: bool = False)
         data_state = run.datamodule.state_dict()
         if data_state:
             checkpoint[type(run.datamodule).__qualname__] = data_state
-    if not weights_only:
+    if rest is not None:
         for hook in run.hooks.of_callbacks("on_save_checkpoint"):
             hook(checkpoint)
     for hook in run.hooks.of_module("on_save_checkpoint"):
@@ -136,9 +134,6 @@ def _loops(run: Run) -> dict[str, Any]:
     fit = run.progress.state_dict(
         automatic=run.module.automatic_optimization, is_timed=run.intervals.is_timed
     )
-    if run.progress.in_epoch:  # what is still to come in this epoch may ask for what was logged
-        seen = run.metrics.callback_metrics if run.progress.in_epoch_end else run.metrics.published
-        fit["state_dict"]["levin"]["metrics"] = to_numbers(seen)
     progress = {"total": dict(_NO_BATCHES), "current": dict(_NO_BATCHES)}
     evaluation = {"state_dict": {}, "batch_progress": {**progress, "is_last_batch": False}}
     return {
@@ -222,9 +217,6 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
         precision.load_state_dict(scaling)
     fit_loop = checkpoint["loops"]["fit_loop"]
     run.progress.load_state_dict(fit_loop)
-    own = fit_loop["state_dict"].get("levin", {})
-    if run.progress.unfinished:
-        run.metrics.publish(own.get("metrics", {}))
     optimizers, schedulers = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     said = "The checkpoint holds the states of {} {}, and `configure_optimizers` returned {}."
     ours = len(run.strategy.optimizers)
@@ -239,14 +231,3 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
         rank_zero_warn(f"{said.format(len(schedulers), 'schedulers', ours)} The others start anew.")
     for config, state in zip(run.lr_scheduler_configs, schedulers, strict=False):
         config.scheduler.load_state_dict(state)
-    if own.get("in_epoch_end") and run.progress.is_last_batch and run.module.automatic_optimization:
-        _move_late_schedulers(run, own["metrics"])
-
-
-def _move_late_schedulers(run: Run, metrics: dict[str, float]) -> None:
-    """Move those that follow a metric and were due after the hooks in which the checkpoint was written."""
-    values = {name: torch.tensor(value) for name, value in metrics.items()}
-    late = SchedulerSet(
-        run.lr_scheduler_configs, run.hooks.bind("lr_scheduler_step", run.module), lambda: values
-    )
-    run.progress.scheduler_steps += late.step("epoch", run.progress.epoch, plateau=True)

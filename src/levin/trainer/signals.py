@@ -13,10 +13,10 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from levin.utils.errors import SIGTERMException
+from levin.utils.errors import MisconfigurationException, SIGTERMException, StopSignal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from levin.trainer.states import TrainerState
 
@@ -24,25 +24,55 @@ TERMINATED = 128 + signal.SIGTERM
 """The exit status of a program whose run ended because of SIGTERM: 143."""
 
 
+def parse_stop_signals(given: Mapping[str | int, int] | None) -> dict[int, int]:
+    """``Trainer(stop_signals=...)``, and SIGTERM: number of the signal -> exit status.
+
+    Raises:
+        MisconfigurationException: If there is no such signal, a run can't hear it, or the status is none.
+    """
+    parsed = {int(signal.SIGTERM): TERMINATED}
+    for name, status in ({} if given is None else given).items():
+        try:
+            number = signal.Signals[name] if isinstance(name, str) else signal.Signals(name)
+        except (KeyError, ValueError):
+            raise MisconfigurationException(
+                f"`stop_signals` names {name!r}, and there is no such signal. Take 'SIGUSR1', 'SIGUSR2' ..., "
+                "or a member of `signal.Signals`."
+            ) from None
+        if number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGINT):
+            raise MisconfigurationException(
+                f"`stop_signals` can't have {number.name}: "
+                + ("Ctrl-C has its own way." if number == signal.SIGINT else "no program hears it.")
+            )
+        if status not in range(256):
+            raise MisconfigurationException(
+                f"`stop_signals` gives {number.name} the exit status {status!r}. It is one from 0 to 255."
+            )
+        parsed[int(number)] = status
+    return parsed
+
+
 @contextmanager
-def heard(state: TrainerState) -> Iterator[None]:
-    """Within it, SIGTERM and the first Ctrl-C are requests; the second Ctrl-C interrupts at once.
+def heard(state: TrainerState, stops: Mapping[int, int]) -> Iterator[None]:
+    """Within it, signals to stop and the first Ctrl-C are requests; the second Ctrl-C interrupts at once.
 
     Python allows handlers in its main thread alone: runs in others leave the signals as they are. Where the
     program handles Ctrl-C in a way of its own, that stays; its own handler of SIGTERM is called as well.
 
     Args:
         state: What the loops look at.
+        stops: The numbers of signals to stop -> exit status of the program.
     """
     state.request = None
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *stops)}
     if before[signal.SIGINT] is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt(state))
-    if before[signal.SIGTERM] not in (signal.SIG_IGN, None):
-        signal.signal(signal.SIGTERM, _terminate(state, before[signal.SIGTERM]))
+    for number, status in stops.items():
+        if before[number] not in (signal.SIG_IGN, None):
+            signal.signal(number, _stop(state, status, before[number]))
     try:
         yield
     finally:
@@ -64,16 +94,16 @@ def _interrupt(state: TrainerState) -> Callable[..., None]:
     return handle
 
 
-def _terminate(state: TrainerState, former: Any) -> Callable[..., None]:
+def _stop(state: TrainerState, status: int, former: Any) -> Callable[..., None]:
     owner = os.getpid()
 
     def handle(number: int, frame: Any) -> None:
         if os.getpid() != owner:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif not isinstance(state.request, SIGTERMException):
-            state.request = SIGTERMException(TERMINATED)
-            _say("SIGTERM: the run ends after this batch.")
+        elif not isinstance(state.request, StopSignal):
+            state.request = (SIGTERMException if number == signal.SIGTERM else StopSignal)(status)
+            _say(f"{signal.Signals(number).name}: the run ends after this batch.")
         if callable(former):
             former(number, frame)
 

@@ -142,6 +142,8 @@ class Run:
     attached: LightningModule | None = None
     datamodule: LightningDataModule | None = None
     compiler: Callable[..., Any] | None = None
+    seeds_samples: bool = True  # what workers draw follows from the sample
+    stop_signals: dict[int, int] = field(default_factory=dict)  # number -> exit status
     watch: Watch | None = None
     lineage: Lineage = field(default_factory=Lineage)
     resume_from: str | Path | None = None

@@ -18,7 +18,7 @@ from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch.optim import Optimizer
 
@@ -59,6 +59,18 @@ class Step(Protocol):
         Returns:
             Whether there was a step.
         """
+        ...
+
+    def pending(self) -> Iterable[Tensor]:
+        """The parameters whose gradients are a part of the next step's."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is in a window, for a checkpoint."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
         ...
 
 
@@ -121,7 +133,8 @@ class AutomaticStep:
             self.progress.step += self.precision.stepped
         if not self.is_evaluated:
             _refuse_idle_step(self.custom_step is not None, self.optimizer)
-        outputs = self._outputs() if self.hooks.on_train_batch_end else {}
+        hooks = self.hooks
+        outputs = self._outputs() if hooks.on_train_batch_end or hooks.saves_on_train_batch_end else {}
         self.batch = self.output = self.loss = None  # the graph goes before the next forward
         return outputs
 
@@ -150,6 +163,21 @@ class AutomaticStep:
             self.custom_step(self.progress.epoch, self.batch_idx, self.wrapped, lambda: None)
         self.progress.step += self.precision.stepped
         return True
+
+    def pending(self) -> Iterable[Tensor]:
+        """The parameters, while a window gathers gradients."""
+        return self._run.module.parameters() if self.is_gathering else ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is in a window."""
+        window = {} if self.window is None else self.window.state_dict()
+        return {"stepped": self.stepped, "is_gathering": self.is_gathering, "window": window}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.stepped, self.is_gathering = state["stepped"], state["is_gathering"]
+        if self.window is not None and state["window"]:
+            self.window.load_state_dict(state["window"])
 
     def closure(self) -> Tensor | None:
         """Compute the loss and the gradients of the batch, and make them ready for the step."""
@@ -246,6 +274,15 @@ class GuardedStep(AutomaticStep):
             self._take_back(step)
         return self.progress.step > step
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is in a window, and whether any of its batches left gradients."""
+        return {**super().state_dict(), "has_gradients": self._has_gradients}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        super().load_state_dict(state)
+        self._has_gradients = state.get("has_gradients", self.is_gathering)
+
     def _differentiate(self, loss: Tensor) -> None:
         if self.watch.accepts_loss(loss):
             super()._differentiate(loss)
@@ -280,7 +317,8 @@ class ManualStep:
 
     def take_optimizers(self, run: Run) -> None:
         """Make the run's optimizers count, and begin their windows anew."""
-        for optimizer in run.wrapped_optimizers:
+        self._optimizers = list(run.wrapped_optimizers)
+        for optimizer in self._optimizers:
             optimizer.before_step, optimizer.after_step = self._before_step, self._after_step
             optimizer.num_accumulated = 0  # what an epoch that was cut off left
 
@@ -310,6 +348,23 @@ class ManualStep:
     def finish(self) -> bool:
         """Do nothing: `training_step` does as it likes."""
         return False
+
+    def pending(self) -> Iterable[Tensor]:
+        """The parameters of optimizers that did not step since the last backward."""
+        gathering = [optimizer for optimizer in self._optimizers if optimizer.is_gathering]
+        return (
+            each for optimizer in gathering for group in optimizer.param_groups for each in group["params"]
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where each optimizer is in its window."""
+        states = [(optimizer.num_accumulated, optimizer.is_gathering) for optimizer in self._optimizers]
+        return {"optimizers": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for optimizer, kept in zip(self._optimizers, state.get("optimizers", ()), strict=False):
+            optimizer.num_accumulated, optimizer.is_gathering = kept
 
     def _before_step(self, optimizer: Optimizer) -> None:
         if self.finish_gradients is not None:
@@ -378,6 +433,8 @@ def backward_with_hooks(run: Run) -> Callable[..., None]:
         for hook in run.hooks.on_before_backward:
             hook(loss)
         backward(loss, *args, **kwargs)
+        for optimizer in run.wrapped_optimizers:
+            optimizer.is_gathering = True
         for hook in run.hooks.on_after_backward:
             hook()
 

@@ -31,13 +31,14 @@ from levin.trainer.predict import PredictionLoop
 from levin.trainer.progress import Progress
 from levin.trainer.running import RunningTrainer
 from levin.trainer.settings import names_of
+from levin.trainer.signals import parse_stop_signals
 from levin.trainer.states import Run, RunningStage, TrainerFn
 from levin.trainer.table import results_table
 from levin.utils.paths import is_local, local_path
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from levin.accelerators.base import Accelerator
@@ -109,6 +110,11 @@ class Trainer(RunningTrainer):
             returns.
         on_nonfinite: What happens if a loss or a gradient is NaN or infinite: "ignore" (train on), "raise"
             (a `NonFiniteError` that names step and batch) or "skip" (train as if the batch had not been).
+        worker_seeds: What the random numbers that worker processes draw follow from: "sample" (the pass over
+            the data and the index of the sample: the same for any number of workers, and after a resume) or
+            "torch" (the worker, as torch seeds it: a resume can't give them again).
+        stop_signals: Signals after which a run stops as after SIGTERM (saved, at the end of the batch), and
+            the exit status that the program has then: ``{"SIGUSR1": 0}``. SIGTERM's is 143.
 
     Raises:
         TypeError: If an argument is unknown; its successor or the nearest name is said.
@@ -163,6 +169,8 @@ class Trainer(RunningTrainer):
         model_registry: str | None = None,
         normalize_by: Literal["batches", "samples", "tokens"] | None = None,
         on_nonfinite: Literal["ignore", "raise", "skip"] = "ignore",
+        worker_seeds: Literal["sample", "torch"] = "sample",
+        stop_signals: Mapping[str | int, int] | None = None,
     ) -> None:
         check_barebones(
             barebones, fast_dev_run=fast_dev_run, detect_anomaly=detect_anomaly, profiler=profiler,
@@ -187,7 +195,8 @@ class Trainer(RunningTrainer):
         debugging = Debugging(fast_dev_run, detect_anomaly, barebones, inference_mode)
         if fast_dev_run:
             limits, intervals = for_dev_run(int(fast_dev_run), limits, intervals)
-        Reproducibility(deterministic, benchmark).apply()
+        reproducibility = Reproducibility(deterministic, benchmark, worker_seeds)
+        reproducibility.apply()
         self._hardware = hardware.resolve(
             accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy,
             precision=precision, plugins=plugins, sync_batchnorm=sync_batchnorm,
@@ -221,6 +230,8 @@ class Trainer(RunningTrainer):
             metrics=self.metrics,
             progress=Progress(),
             loggers=gather_loggers(logger, self.default_root_dir, dev_run=bool(fast_dev_run)),
+            seeds_samples=reproducibility.worker_seeds == "sample",
+            stop_signals=parse_stop_signals(stop_signals),
         )
         self.fit_loop: FitLoop = FitLoop(
             self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again
@@ -375,7 +386,8 @@ class Trainer(RunningTrainer):
         if self.run.watch is not None:
             self.run.watch.hear()
         with self.profiler.profile("save_checkpoint"):
-            checkpoint = saving.dump(self.run, self.callbacks, weights_only=bool(weights_only))
+            rest = None if weights_only else self.fit_loop.state_dict()
+            checkpoint = saving.dump(self.run, self.callbacks, rest)
             saving.describe(self.run, checkpoint, filepath, weights_only=bool(weights_only))
             self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)
             saving.note(self.run, checkpoint, filepath)

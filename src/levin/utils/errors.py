@@ -33,8 +33,12 @@ class NonFiniteError(FloatingPointError):
     """A loss or a gradient is NaN or infinite, and ``Trainer(on_nonfinite="raise")`` asked to be told."""
 
 
-class SIGTERMException(SystemExit):
-    """The process was asked to end (SIGTERM), and the run stopped at a safe point because of it."""
+class StopSignal(SystemExit):
+    """A signal asked the process to end, and the run stopped at a safe point; ``code`` is the exit status."""
+
+
+class SIGTERMException(StopSignal):
+    """The signal was SIGTERM."""
 
 
 def shorten_traceback(error: E, keep: int = 6) -> E:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MIN_SEED, MAX_SEED = 0, 2**32 - 1  # what numpy accepts
 
+GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+"""The kinds of random generators whose states can be kept."""
+
 _SEED_VARIABLE = "PL_GLOBAL_SEED"
 _WORKERS_VARIABLE = "PL_SEED_WORKERS"
 
@@ -107,6 +110,43 @@ def set_rng_state(state: dict[str, Any]) -> None:
     if "cuda" in state and torch.cuda.is_available():
         for index, device_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(device_state.cpu(), index)
+
+
+def generators_of(owner: Any) -> list[Any]:
+    """The random generators of torch, Python and numpy that are attributes of an object, in their order."""
+    return [value for value in getattr(owner, "__dict__", {}).values() if isinstance(value, GENERATORS)]
+
+
+def generator_state(generator: Any) -> Any:
+    """The state of one of `generators_of`: plain values, or a tensor."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        name, keys, *rest = generator.get_state(legacy=True)
+        return (name, np.asarray(keys).tolist(), *rest)
+    return _without_arrays(generator.bit_generator.state)
+
+
+def set_generator_state(generator: Any, state: Any) -> None:
+    """Put back what :func:`generator_state` gave."""
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state.cpu())
+    elif isinstance(generator, random.Random):
+        version, keys, gauss = state
+        generator.setstate((version, tuple(keys), gauss))
+    elif isinstance(generator, np.random.RandomState):
+        name, keys, *rest = state
+        generator.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
+    else:
+        generator.bit_generator.state = state
+
+
+def _without_arrays(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {name: _without_arrays(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from levin.data.fetch import DrawnFetcher, Fetcher
+from levin.data.reader import Reader
 
 
 class Source:
@@ -25,7 +26,7 @@ class Source:
 
     def run(self, *args, **kwargs):
         """Return each batch with `done` as it was then."""
-        fetcher = Fetcher(self, *args, transfer=self.move, **kwargs)
+        fetcher = Fetcher(Reader(self), *args, transfer=self.move, **kwargs)
         return [(batch, fetcher.done, fetcher.fetched) for batch in fetcher]
 
 
@@ -73,23 +74,23 @@ def test_a_promise_of_more_batches_than_there_are_ends_with_the_last_one():
 @pytest.mark.parametrize("ends_early", [False, True])
 def test_batches_of_an_interrupted_epoch_are_passed_over_and_counted(ends_early):
     source = Source(4)
-    fetcher = Fetcher(source, 4, source.move, ends_early=ends_early)
-    fetcher.start(skip=2)
+    fetcher = Fetcher(Reader(source), 4, source.move, ends_early=ends_early)
+    fetcher.start({"taken": 2})
     assert [(batch, fetcher.fetched) for batch in fetcher] == [(20, 3), (30, 4)]
     assert not any(call in source.calls for call in ("move 0", "move 1"))
 
 
 def test_an_epoch_that_was_over_has_no_batches_left():
     source = Source(4)
-    fetcher = Fetcher(source, 4, source.move)
-    fetcher.start(skip=4)
+    fetcher = Fetcher(Reader(source), 4, source.move)
+    fetcher.start({"taken": 4})
     assert list(fetcher) == []
     assert source.calls == []
 
 
 def test_an_opened_source_is_not_opened_again_and_the_next_pass_opens_anew():
     source = Source(1)
-    fetcher = Fetcher(source, 1, source.move)
+    fetcher = Fetcher(Reader(source), 1, source.move)
     fetcher.start()
     assert list(fetcher) == list(fetcher) == [0]
     assert source.calls.count("open") == 2
@@ -111,7 +112,7 @@ def test_a_profilers_clock_may_stand_around_each_read():
 
 def test_drawn_batches_are_read_as_they_are_needed_and_none_beyond_the_last():
     source = Source(9)
-    fetcher = DrawnFetcher(source, 3, lambda batch: source.calls.append(f"tell {batch}"))
+    fetcher = DrawnFetcher(Reader(source), 3, lambda batch: source.calls.append(f"tell {batch}"))
     is_open = []
     for iterator in fetcher:
         next(iterator)
@@ -122,7 +123,7 @@ def test_drawn_batches_are_read_as_they_are_needed_and_none_beyond_the_last():
 
 @pytest.mark.parametrize("count", [3, math.inf])
 def test_a_step_that_draws_beyond_the_end_is_told_and_the_loader_let_go(count):
-    fetcher = DrawnFetcher(Source(3), count, lambda _: None)
+    fetcher = DrawnFetcher(Reader(Source(3)), count, lambda _: None)
     steps = iter(fetcher)
     iterator = next(steps)
     assert [next(iterator)[:2] for _ in range(3)] == [(0, 0), (1, 1), (2, 2)]

@@ -247,6 +247,31 @@ def test_a_sampler_that_gives_another_order_is_told():
         Reader(DataLoader(Ids(), batch_size=2, sampler=Secretive())).go_on(position)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_generator_that_workers_have_copies_of_is_told():
+    class Own(Ids):
+        def __init__(self):
+            self.rng = np.random.default_rng(1)
+
+    position = _position_of(DataLoader(Own(), batch_size=2, num_workers=1))
+    with pytest.warns(UserWarning, match="Own has a random generator of its own, and each worker process"):
+        Reader(DataLoader(Own(), batch_size=2, num_workers=1)).go_on({**position, "taken": 1})
+    Reader(DataLoader(Own(), batch_size=2)).go_on({**position, "taken": 1})
+
+
+def test_something_that_draws_before_the_first_batch_does_not_matter():
+    def begin(reader):
+        iterator = iter(reader)
+        torch.rand(3)  # as a hook may
+        reader.note_first()
+        return iterator
+
+    seed_everything(7, verbose=False)
+    reader = Reader(DataLoader(Ids(), batch_size=4, shuffle=True))
+    batches = list(begin(reader))
+    assert same(list(Reader(reader.loader).go_on(reader.position(2))), batches[2:])
+
+
 def test_a_stream_that_draws_with_the_model_is_told():
     reader = Reader(DataLoader(Stream(), batch_size=2))
     next(iter(reader))

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from levin.data import waiting
 from levin.data.fetch import DrawnFetcher, Fetcher
+from levin.data.reader import Reader
 from levin.data.waiting import Waiting, advice
 
 
@@ -44,7 +45,7 @@ class Slow:
 @pytest.mark.parametrize("ends_early", [False, True])
 @pytest.mark.parametrize("is_started", [False, True])
 def test_opening_and_reading_are_waiting_and_the_rest_is_not(clock, ends_early, is_started):
-    fetcher = Fetcher(Slow(clock, 5), 5, lambda batch: batch, ends_early=ends_early)
+    fetcher = Fetcher(Reader(Slow(clock, 5)), 5, lambda batch: batch, ends_early=ends_early)
     if is_started:
         fetcher.start()
         clock.now += 100  # hooks between the opening and the first batch
@@ -56,7 +57,7 @@ def test_opening_and_reading_are_waiting_and_the_rest_is_not(clock, ends_early, 
 
 
 def test_a_pass_that_is_broken_off_is_measured_to_that_point(clock):
-    fetcher = Fetcher(Slow(clock, 5), 5, lambda batch: batch)
+    fetcher = Fetcher(Reader(Slow(clock, 5)), 5, lambda batch: batch)
     for batch in fetcher:
         clock.now += 10
         if batch == 2:
@@ -65,7 +66,7 @@ def test_a_pass_that_is_broken_off_is_measured_to_that_point(clock):
 
 
 def test_the_share_can_be_read_meanwhile(clock):
-    fetcher = Fetcher(Slow(clock, 5), 5, lambda batch: batch)
+    fetcher = Fetcher(Reader(Slow(clock, 5)), 5, lambda batch: batch)
     shares = []
     for _ in fetcher:
         clock.now += 4
@@ -74,7 +75,7 @@ def test_the_share_can_be_read_meanwhile(clock):
 
 
 def test_what_stands_aside_does_not_count(clock):
-    fetcher = Fetcher(Slow(clock, 2), 2, lambda batch: batch)
+    fetcher = Fetcher(Reader(Slow(clock, 2)), 2, lambda batch: batch)
     for _ in fetcher:
         clock.now += 50
         fetcher.waiting.aside_s += 50
@@ -84,7 +85,7 @@ def test_what_stands_aside_does_not_count(clock):
 @pytest.mark.parametrize("kind", [Fetcher, DrawnFetcher])
 def test_waiting_that_a_busy_device_sees_out_does_not_count(clock, kind):
     answers = iter([True, False, False, True])
-    fetcher = kind(Slow(clock, 4), 4, lambda batch: batch, is_idle=lambda: next(answers))
+    fetcher = kind(Reader(Slow(clock, 4)), 4, lambda batch: batch, is_idle=lambda: next(answers))
     for batch in fetcher:
         if kind is DrawnFetcher:
             next(batch)
@@ -92,7 +93,7 @@ def test_waiting_that_a_busy_device_sees_out_does_not_count(clock, kind):
 
 
 def test_what_steps_draw_themselves_is_waited_for_in_the_same_way(clock):
-    fetcher = DrawnFetcher(Slow(clock, 6), 6, lambda _: None)
+    fetcher = DrawnFetcher(Reader(Slow(clock, 6)), 6, lambda _: None)
     for iterator in fetcher:
         numbers = [next(iterator)[1] for _ in range(2)]
         clock.now += sum(numbers)

@@ -9,6 +9,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 
 import levin as L
 from levin.data.combined import CombinedLoader, stop_workers
+from levin.data.reader import Readers
 from levin.precision import Precision
 from levin.trainer.dataloaders import (
     DataSource,
@@ -71,28 +72,32 @@ def test_changed_loaders_stand_in_the_same_collection(loaders):
 
 
 def test_loaders_are_trained_on_together_in_max_size_cycle():
-    assert list(together([DataLoader([1, 2]), DataLoader([3])]))[1] == [torch.tensor([2]), torch.tensor([3])]
-    assert length_of(together([DataLoader(range(2)), DataLoader(range(5))])) == 5
-    assert length_of(together([DataLoader(range(2)), DataLoader(Stream())])) == math.inf
+    assert list(together([DataLoader([1, 2]), DataLoader([3])], Readers()))[1] == [
+        torch.tensor([2]),
+        torch.tensor([3]),
+    ]
+    assert length_of(together([DataLoader(range(2)), DataLoader(range(5))], Readers())) == 5
+    assert length_of(together([DataLoader(range(2)), DataLoader(Stream())], Readers())) == math.inf
 
 
 @pytest.mark.parametrize(("mode", "length"), [("min_size", 2), ("max_size", 5), ("max_size_cycle", 5)])
 def test_a_combined_loader_is_as_long_as_its_mode_says(mode, length):
     combined = CombinedLoader([DataLoader(range(2)), DataLoader(range(5))], mode)
-    assert length_of(together(combined)) == length
-    assert len(list(together(combined))) == length
+    assert length_of(together(combined, Readers())) == length
+    assert len(list(together(combined, Readers()))) == length
 
 
 def test_evaluations_take_loaders_one_after_another_unless_told_otherwise():
     loaders = [DataLoader(range(2)), DataLoader(range(5))]
-    assert one_at_a_time(loaders) == one_at_a_time(CombinedLoader(loaders, "sequential")) == loaders
-    assert [length_of(each) for each in one_at_a_time(CombinedLoader(loaders, "min_size"))] == [2]
+    for given in (loaders, CombinedLoader(loaders, "sequential")):
+        assert [reader.loader for reader in one_at_a_time(given, Readers())] == loaders
+    assert [length_of(each) for each in one_at_a_time(CombinedLoader(loaders, "min_size"), Readers())] == [2]
 
 
 def test_limits_of_a_combined_loader_are_the_trainers():
     combined = CombinedLoader([range(3), range(4)], "min_size")
     combined.limits = 1
-    [loader] = one_at_a_time(combined)
+    [loader] = one_at_a_time(combined, Readers())
     assert len(list(loader)) == 3
     assert combined.limits is None
 

@@ -68,6 +68,7 @@ def test_at_an_epochs_end_those_that_monitor_come_after_the_module(table):
     module = Module()
     table.rebuild("trainer", module, [Saving(), Calling("a")])
     call(table.on_train_epoch_end)
+    call(table.saves_on_train_epoch_end)
     assert module.calls == ["a", "module", "checkpoint"]
 
 

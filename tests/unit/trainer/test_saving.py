@@ -105,8 +105,8 @@ def test_a_dump_holds_plain_values_in_a_known_order(fitted):
         "epoch", "global_step", "pytorch-lightning_version", "levin_version", "state_dict", "loops",
         "callbacks", "optimizer_states", "lr_schedulers", "levin",
     ]  # fmt: skip
-    assert list(dump(fitted.run, [])) == keys
-    assert list(dump(fitted.run, [], weights_only=True)) == keys[:6]
+    assert list(dump(fitted.run, [], {})) == keys
+    assert list(dump(fitted.run, [], None)) == keys[:6]
 
 
 def test_states_of_callbacks_are_kept_under_their_keys_unless_they_are_empty(fitted):
@@ -114,9 +114,9 @@ def test_states_of_callbacks_are_kept_under_their_keys_unless_they_are_empty(fit
         def state_dict(self):
             return {"x": 1}
 
-    assert dump(fitted.run, [L.Callback(), Stateful()])["callbacks"] == {Stateful().state_key: {"x": 1}}
+    assert dump(fitted.run, [L.Callback(), Stateful()], {})["callbacks"] == {Stateful().state_key: {"x": 1}}
 
 
 def test_the_weights_of_a_dump_are_the_models_own(fitted):
     weight = fitted.lightning_module.layer.weight
-    assert dump(fitted.run, [])["state_dict"]["layer.weight"].data_ptr() == weight.data_ptr()
+    assert dump(fitted.run, [], {})["state_dict"]["layer.weight"].data_ptr() == weight.data_ptr()

@@ -1,0 +1,194 @@
+"""Run a program with a ledger: what each batch was, what it left, and a checkpoint to go on from.
+
+``python -m levin.cli.ledger FOLDER [--every N] [--max-steps N] [--kill BATCH:MOMENT] SCRIPT ...`` runs the
+script as ``python SCRIPT ...`` would. Each `Trainer.fit` in it keeps a ledger and its newest checkpoint in
+the folder, and goes on from the checkpoint if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import signal
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from levin.core.callback import Checkpoint
+from levin.core.metrics import to_numbers
+from levin.trainer.trainer import Trainer
+from levin.utils.seed import GENERATORS, collect_rng_state, generator_state
+
+MOMENTS = ("start", "backward", "end", "saved")
+"""Where in a batch a program can be killed: before it, after its backward, its step, its checkpoint."""
+
+
+class Ledger(Checkpoint):
+    """Writes a line about each batch of a fit, and a checkpoint every so many.
+
+    Args:
+        folder: Where ``ledger.jsonl`` and ``last.ckpt`` are.
+        every: How many batches lie between two checkpoints.
+        kill: After which batch (of all that this fit trains on, from 1) to end this process, and where in the
+            batch; None for never.
+    """
+
+    def __init__(self, folder: Path, every: int, kill: tuple[int, str] | None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.file = str(folder / "last.ckpt"), (folder / "ledger.jsonl").open("a")
+        self.every, self.kill = every, kill
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Perhaps end here."""
+        self._end_here(trainer.progress.total_batches + 1, "start")
+
+    def on_after_backward(self, trainer: Trainer, *_: Any) -> None:
+        """Perhaps end here."""
+        self._end_here(trainer.progress.total_batches + 1, "backward")
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: Any,
+        outputs: Any,  # noqa: ARG002  # the hook's
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write a line and a checkpoint."""
+        number = trainer.progress.total_batches
+        self._end_here(number, "end")
+        line = {
+            "number": number,
+            "epoch": trainer.current_epoch,
+            "batch": batch_idx,
+            "data": fingerprint(batch),
+            "logged": {name: float(value) for name, value in to_numbers(trainer.logged_metrics).items()},
+            "weights": fingerprint(dict(pl_module.state_dict())),
+            "random": {
+                **{name: fingerprint(state) for name, state in collect_rng_state().items()},
+                **{name: fingerprint(generator_state(each)) for name, each in _generators(trainer)},
+            },
+        }
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        if number % self.every == 0:
+            trainer.save_checkpoint(self.path)
+        self._end_here(number, "saved")
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Keep how it ended: a program may fit several times."""
+        trainer.save_checkpoint(self.path)
+
+    def _end_here(self, number: int, moment: str) -> None:
+        if self.kill == (number, moment):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fingerprint(value: Any, start: int = 0) -> int:
+    """A number that tells nested data from other data, whatever holds it."""
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu().contiguous().flatten()
+        return zlib.crc32(tensor.view(torch.uint8).numpy().tobytes(), start)
+    if isinstance(value, Mapping):
+        value = [part for item in value.items() for part in item]
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            start = fingerprint(part, start)
+        return start
+    if hasattr(value, "__dict__"):
+        return fingerprint(vars(value), start)
+    return zlib.crc32(repr(value).encode(), start)
+
+
+def _generators(trainer: Trainer) -> Iterator[tuple[str, Any]]:
+    """The random generators that a program holds, by where they are."""
+    known: set[int] = set()
+    loader = trainer.train_dataloader
+    roots = {
+        "train_dataloader": loader,
+        **{
+            name: getattr(loader, name, None)
+            for name in ("dataset", "sampler", "batch_sampler", "collate_fn")
+        },
+        "module": trainer.lightning_module,
+        "datamodule": trainer.datamodule,
+        **{type(callback).__name__: callback for callback in trainer.callbacks},
+    }
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).resolve().is_relative_to(sys.path[0] or os.getcwd()):
+            roots[name] = module
+    for name, root in roots.items():
+        yield from _within(name, root, known, depth=4)
+
+
+def _within(name: str, owner: Any, known: set[int], depth: int) -> Iterator[tuple[str, Any]]:
+    if id(owner) in known or not depth or isinstance(owner, (torch.Tensor, Trainer, type)):
+        return
+    known.add(id(owner))
+    if isinstance(owner, (list, tuple)):
+        parts = [(f"{name}[{index}]", part) for index, part in enumerate(owner[:100])]
+    elif isinstance(owner, dict):
+        parts = [(f"{name}[{key!r}]", part) for key, part in list(owner.items())[:100]]
+    elif hasattr(owner, "__dict__"):
+        parts = [
+            (f"{name}.{key}", part) for key, part in list(vars(owner).items()) if not key.startswith("__")
+        ]
+    else:
+        return
+    for way, part in parts:
+        if isinstance(part, GENERATORS):
+            if id(part) not in known and part is not torch.default_generator:
+                known.add(id(part))
+                yield way, part
+        elif not isinstance(part, type(sys)):  # what a module imports is its own
+            yield from _within(way, part, known, depth - 1)
+
+
+def main(arguments: list[str]) -> None:
+    """Run a program with a ledger."""
+    parser = argparse.ArgumentParser(prog="python -m levin.cli.ledger")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--max-steps", type=int)
+    parser.add_argument("--kill")
+    parser.add_argument("script")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    given = parser.parse_args(arguments)
+    _keep_ledgers(given)
+    sys.argv = [given.script, *given.arguments]
+    sys.path[0] = str(Path(given.script).resolve().parent)
+    runpy.run_path(given.script, run_name="__main__")
+
+
+def _keep_ledgers(given: argparse.Namespace) -> None:
+    """Let each fit of the program keep one."""
+    plain_fit, count = Trainer.fit, 0
+    kill = None
+    if given.kill:
+        number, moment = given.kill.split(":")
+        kill = int(number), moment
+
+    def fit(trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        nonlocal count
+        folder, count = given.folder / f"fit-{count}", count + 1
+        ledger = Ledger(folder, given.every, kill if count == 1 else None)
+        trainer.default_root_dir = str(folder)
+        trainer.callbacks = [*trainer.callbacks, ledger]
+        if given.max_steps is not None:
+            trainer.max_steps = given.max_steps
+        if os.path.exists(ledger.path):
+            kwargs["ckpt_path"] = ledger.path
+        plain_fit(trainer, *args, **kwargs)
+
+    Trainer.fit = fit  # type: ignore[method-assign, assignment]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,167 @@
+"""``levin verify-resume train.py``: whether a program that is killed and gone on with ends at the same bits.
+
+The program runs twice without a stop, and once more with as many kills (SIGKILL, at random places in random
+batches) as asked for, gone on with after each. Its batches, logged values and weights have to be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOMENTS = ("start", "backward", "end", "saved")
+SAME, DIFFERENT, UNKNOWN = 0, 1, 2
+_KILLED = -9
+_KINDS = {
+    "data": "the samples of the batch, or their order",
+    "logged": "logged values",
+    "weights": "the weights",
+}
+
+Lines = list[dict[str, Any]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        0 if the runs are the same, 1 if not, 2 if that could not be found out.
+    """
+    given = _parse(arguments)
+    with tempfile.TemporaryDirectory(prefix="levin-verify-") as room:
+        try:
+            said, status = verify(given, Path(room))
+        except _ProgramError as failed:
+            said, status = str(failed), UNKNOWN
+    print(said, file=sys.stdout if status == SAME else sys.stderr)
+    return status
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="levin verify-resume",
+        description="Run a training program twice without a stop and once with kills, and compare what its "
+        "first fit did. It must be seeded, and end by itself: keep it short, or pass --max-steps.",
+    )
+    parser.add_argument("--kills", type=int, default=3, help="how often it is killed (default: 3)")
+    parser.add_argument(
+        "--every", type=int, default=1, help="batches between two checkpoints (default: 1, after each)"
+    )
+    parser.add_argument("--max-steps", type=int, help="end each fit after so many optimizer steps")
+    parser.add_argument("--seed", type=int, help="choose the same places to kill it again")
+    parser.add_argument("script", help="the program")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    return parser.parse_args(arguments)
+
+
+def verify(given: argparse.Namespace, room: Path) -> tuple[str, int]:
+    """Do the runs.
+
+    Args:
+        given: The command's arguments.
+        room: A folder for ledgers and checkpoints.
+
+    Returns:
+        The verdict, and the exit status.
+
+    Raises:
+        _ProgramError: If the program does not run, or trains nothing.
+    """
+    _run(given, room / "whole")
+    whole = _ledger(room / "whole")
+    _run(given, room / "again")
+    fault = _difference(whole, _ledger(room / "again"))
+    if fault is not None:
+        said = (
+            f"The program does not repeat itself, even without a stop: in {fault}\nSeed what it draws from: "
+            "levin.seed_everything(...) before anything is made, and each generator of its own."
+        )
+        return said, DIFFERENT
+    seed = random.randrange(10**6) if given.seed is None else given.seed
+    chosen = random.Random(seed)
+    numbers = sorted(chosen.sample(range(1, len(whole) + 1), min(given.kills, len(whole))))
+    kills = [f"{number}:{chosen.choice(MOMENTS)}" for number in numbers]
+    for kill in kills:
+        _run(given, room / "parts", "--kill", kill)
+    _run(given, room / "parts")
+    places = ", ".join(kill.replace(":", " (") + ")" for kill in kills)
+    fault = _difference(whole, _ledger(room / "parts"))
+    if fault is not None:
+        said = (
+            f"NOT THE SAME. The program was killed in batch {places}; gone on with, it differs in {fault}\n"
+            f"(--seed {seed} kills it in the same places.)"
+        )
+        return said, DIFFERENT
+    values = sum(len(line["logged"]) for line in whole)
+    said = (
+        f"The same to the last bit: {len(whole)} batches, {values} logged values and the weights after each, "
+        f"though the program was killed in batch {places}."
+    )
+    return said, SAME
+
+
+class _ProgramError(Exception):
+    pass
+
+
+def _run(given: argparse.Namespace, folder: Path, *options: str) -> None:
+    limit = () if given.max_steps is None else ("--max-steps", str(given.max_steps))
+    command = [
+        sys.executable, "-m", "levin.cli.ledger", str(folder), "--every", str(given.every), *limit, *options,
+        given.script, *given.arguments,
+    ]  # fmt: skip
+    ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if ended.returncode not in (0, _KILLED if options else 0):
+        last_lines = "\n".join(ended.stderr.strip().splitlines()[-15:])
+        raise _ProgramError(f"{given.script} ended with status {ended.returncode}:\n{last_lines}")
+
+
+def _ledger(folder: Path) -> Lines:
+    file = folder / "fit-0" / "ledger.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    if not lines:
+        raise _ProgramError("The program trained nothing: it does not call `Trainer.fit`, or has no data.")
+    return lines
+
+
+def _difference(whole: Lines, other: Lines) -> str | None:
+    """Where the other run differs first, and what seems to be the reason; None if nowhere.
+
+    Args:
+        whole: The lines of a run without a stop.
+        other: Those of another run; a batch may be there several times.
+    """
+    expected = {line["number"]: line for line in whole}
+    for line in other:
+        wanted = expected.get(line["number"])
+        if wanted is None:
+            return f"batch {line['number']}: there is none in a run without a stop."
+        kinds = [said for kind, said in _KINDS.items() if line[kind] != wanted[kind]]
+        if kinds:
+            place = f"batch {line['number']} (batch {line['batch']} of epoch {line['epoch']})"
+            return f"{place}: {' and '.join(kinds)}. {_reason(wanted, line)}"
+    missing = sorted(set(expected) - {line["number"] for line in other})
+    return f"batch {missing[0]}: it is missing." if missing else None
+
+
+def _reason(wanted: dict[str, Any], line: dict[str, Any]) -> str:
+    """The generators that are not where they should be: those of the program, else the global ones."""
+    astray = [name for name, state in wanted["random"].items() if line["random"].get(name) != state]
+    own = [name for name in astray if name not in ("python", "numpy", "torch", "cuda")]
+    if own:
+        return (
+            f"The random generator {' and '.join(own)} stands elsewhere: it is not seeded, or no checkpoint "
+            "holds it. Seed it, and let it be an attribute of the module, data module, sampler or dataset."
+        )
+    if astray:
+        return f"The global random generator of {' and '.join(astray)} stands elsewhere."
+    return "All random generators are as they should be: it comes from something else that changes."
