@@ -21,7 +21,7 @@ def other_file_system(tmp_path):
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("how", [["--steady"], ["--steady", "--meanwhile"]], ids=["at once", "meanwhile"])
+@pytest.mark.parametrize("how", [[], ["--meanwhile"]], ids=["at once", "meanwhile"])
 @pytest.mark.parametrize(
     ("signal", "trials", "mb"),
     [

@@ -1,6 +1,6 @@
 """A run that is killed again and again and goes on with ``ckpt_path="auto"``, beside one that is left alone.
 
-    python torture.py KILL|TERM TRIALS FOLDER [--mb 200] [--meanwhile] [--steady]
+    python torture.py KILL|TERM TRIALS FOLDER [--mb 200] [--meanwhile]
 
 Each trial is a forked process that trains until the signal comes, at a random time. After each the files are
 looked at; in the end the run is let go on to a step that the other one reaches undisturbed, and the weights
@@ -32,12 +32,12 @@ SAVE_EVERY, LONGEST_S = 3, 2.0
 
 
 class Noisy(L.LightningModule):
-    """Learns with dropout and batch norm; a large buffer changes at each step."""
+    """Learns with dropout and batch norm from shuffled data; a large buffer changes at each step."""
 
-    def __init__(self, mb, dropout):
+    def __init__(self, mb):
         super().__init__()
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(dropout), nn.Linear(16, 1))
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 1))
         self.register_buffer("losses", torch.zeros(mb * 250_000))
 
     def training_step(self, batch, batch_idx):
@@ -76,7 +76,7 @@ class Steps(L.Callback):
 def train(options, folder, tell, max_steps=-1):
     """Train, in the folder, from where it is; return the model."""
     saving = AsyncCheckpointIO(Telling(tell)) if options.meanwhile else Telling(tell)
-    model = Noisy(options.mb, 0.0 if options.steady else 0.5)
+    model = Noisy(options.mb)
     trainer = L.Trainer(
         max_steps=max_steps, max_epochs=-1, default_root_dir=folder, logger=False, plugins=[saving],
         enable_progress_bar=False, enable_model_summary=False,
@@ -84,7 +84,7 @@ def train(options, folder, tell, max_steps=-1):
     )  # fmt: skip
     data = torch.randn(40, 8, generator=torch.Generator().manual_seed(1))
     torch.manual_seed(2)
-    trainer.fit(model, DataLoader(data, batch_size=4, shuffle=not options.steady), ckpt_path="auto")
+    trainer.fit(model, DataLoader(data, batch_size=4, shuffle=True), ckpt_path="auto")
     return model
 
 
@@ -186,9 +186,6 @@ def main():
     parser.add_argument("--mb", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--meanwhile", action="store_true", help="save with AsyncCheckpointIO")
-    parser.add_argument(
-        "--steady", action="store_true", help="draw no random numbers: neither dropout nor order"
-    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     rank_zero_only.rank = 0
