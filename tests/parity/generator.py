@@ -796,7 +796,7 @@ class Drawing:
         """Return hooks, each with a line that skips, stops or fails at some moment."""
         if (
             self.again == "resume"
-        ):  # from a whole epoch (row "`fit(ckpt_path=...)` from the middle of an epoch")
+        ):  # from a whole epoch (row "`fit(ckpt_path=...)`")
             return []
         draw, turns = self.draw, []
         epoch, batch = draw.number(0, 1), draw.number(0, 2)
