@@ -277,3 +277,11 @@ def test_a_last_one_that_leads_nowhere_is_replaced_by_the_newest(fit, tmp_path):
     os.remove(tmp_path / "c" / "step=8.ckpt")
     with pytest.warns(UserWarning, match=r"last.ckpt leads nowhere. .*step=4.ckpt is used"):
         assert fit(2, "last", keeper(tmp_path / "c", save_top_k=-1)).model_run.epochs == [1]
+
+
+def test_a_last_one_that_leads_nowhere_beside_nothing_is_told_to_be_none(fit, tmp_path):
+    (tmp_path / "c").mkdir()
+    os.symlink("step=8.ckpt", tmp_path / "c" / "last.ckpt")
+    with pytest.warns(UserWarning, match="there is no last checkpoint yet"):
+        assert fit(1, "last", keeper(tmp_path / "c", save_last=True)).model_run.epochs == [0]
+    assert step_of(tmp_path / "c" / "last.ckpt") == 4

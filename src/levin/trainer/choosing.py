@@ -179,14 +179,12 @@ def _best(trainer: Trainer, fn: TrainerFn) -> str:
 def _last(trainer: Trainer, fn: TrainerFn, *, told: bool = True) -> Choice:
     """The newest of all checkpoints that were written to be the last; any newest one stands in for it."""
     written = [path for callback in trainer.checkpoint_callbacks for path in _last_of(callback, trainer)]
-    if not written:
-        if told:
-            rank_zero_warn(f"ckpt_path='last': there is no last checkpoint yet. {_anew(fn)}.")
-        return Choice("last")
     there = [path for path in written if exists(path)]
-    paths = [*_newest_first(there), *_committed(_folders(trainer), fn)]
+    paths = [*_newest_first(there), *_committed(_folders(trainer), fn)] if written else []
     if there:
         rank_zero_info(f"ckpt_path='last' is {paths[0]}.")
+    elif not paths and told:
+        rank_zero_warn(f"ckpt_path='last': there is no last checkpoint yet. {_anew(fn)}.")
     elif paths:
         rank_zero_warn(
             f"ckpt_path='last': {written[0]} leads nowhere. {paths[0]} is used, the newest there is."
