@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import levin as L
+from levin.testing import BoringModel
 from levin.utils.errors import MisconfigurationException, NonFiniteError
 
 SAMPLES = 6
@@ -440,3 +441,20 @@ def test_update_belongs_to_manual_optimization():
 def test_normalize_by_is_refused_in_manual_optimization():
     with pytest.raises(MisconfigurationException, match=r"with self.update\(optimizer"):
         fit(Pair(), [torch.ones(4, 2)], normalize_by="samples")
+
+
+def test_update_refuses_what_makes_no_sense(quiet):
+    class Wrong(BoringModel):
+        def __init__(self, **arguments):
+            super().__init__()
+            self.automatic_optimization, self.arguments = False, arguments
+
+        def training_step(self, batch):
+            other = torch.optim.SGD(self.parameters(), 0.1)
+            with self.update(self.optimizers() if self.arguments else other, **self.arguments):
+                pass
+
+    with pytest.raises(MisconfigurationException, match="`configure_optimizers` did not return"):
+        quiet(max_steps=1).fit(Wrong())
+    with pytest.raises(MisconfigurationException, match=r"accumulate_grad_batches=0\. It is 1 or more"):
+        quiet(max_steps=1).fit(Wrong(accumulate_grad_batches=0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -9,6 +11,7 @@ from torch.utils.data import DataLoader
 import levin as L
 from levin.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from levin.loggers import CSVLogger
+from levin.testing import BoringModel, RandomDataset
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 
 SHARES = [(3, 3), (0.5, 5), (0.25, 2), (1.0, 10), (1, 1), (99, 10), (2.0, 2), (0, 0), (0.0, 0)]
@@ -257,3 +260,41 @@ def test_without_validation_nothing_is_said_about_missing_validation(quiet, noti
     trainer = quiet(max_epochs=1, limit_val_batches=0)
     trainer.fit(noting, batches(1))  # a warning would be an error
     assert trainer.enable_validation is False
+
+
+@pytest.mark.parametrize("interval", [{"val_check_interval": 0.5}, {"val_check_interval": 4}], ids=str)
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.filterwarnings("ignore:BoringModel has a `validation_step`")
+def test_no_validation_loaders_at_all_leave_no_run_without_a_checkpoint(quiet, tmp_path, interval, passed):
+    model = BoringModel()
+    model.val_dataloader = list
+    trainer = quiet(max_epochs=1, enable_checkpointing=True, limit_train_batches=4, **interval)
+    trainer.fit(model, model.train_dataloader(), [] if passed else None)
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["epoch=0-step=4.ckpt"]
+
+
+def test_a_sampler_is_told_each_epoch_once(quiet):
+    told = []
+
+    class Telling(torch.utils.data.SequentialSampler):
+        def set_epoch(self, epoch):
+            told.append(epoch)
+
+    data = RandomDataset(32, 4)
+    quiet(max_epochs=3, limit_val_batches=0).fit(BoringModel(), DataLoader(data, sampler=Telling(data)))
+    assert told == [0, 1, 2]
+
+
+def test_a_loader_hook_that_is_not_asked_for_may_take_arguments(quiet):
+    class Own(BoringModel):
+        def train_dataloader(self, batch_size):
+            return DataLoader(RandomDataset(32, 4), batch_size)
+
+    model = Own()
+    quiet(max_epochs=1, limit_val_batches=0).fit(model, model.train_dataloader(2))
+    with pytest.raises(TypeError, match="requires `batch_size`, which it does not get"):
+        quiet(max_epochs=1).fit(model)
+
+
+def test_a_trainer_can_be_pickled():
+    assert pickle.loads(pickle.dumps(L.Trainer(max_epochs=7, accelerator="cpu"))).max_epochs == 7

@@ -794,9 +794,7 @@ class Drawing:
 
     def turns(self) -> list[tuple[str, str]]:
         """Return hooks, each with a line that skips, stops or fails at some moment."""
-        if (
-            self.again == "resume"
-        ):  # from a whole epoch (row "`fit(ckpt_path=...)`")
+        if self.again == "resume":  # from a whole epoch (row "`fit(ckpt_path=...)`")
             return []
         draw, turns = self.draw, []
         epoch, batch = draw.number(0, 1), draw.number(0, 2)

@@ -618,8 +618,8 @@ def _is_training(trainer: Trainer) -> bool:
 
 
 def _has_validation(trainer: Trainer) -> bool:
-    counts = trainer.num_val_batches  # not known before the data was needed
-    return bool(trainer.enable_validation and (not counts or sum(counts) > 0))
+    is_known = trainer.val_dataloaders is not None  # not before the data was needed
+    return bool(trainer.enable_validation and (not is_known or sum(trainer.num_val_batches) > 0))
 
 
 def _is_same(path: str, other: Any) -> bool:

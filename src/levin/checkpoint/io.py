@@ -295,11 +295,11 @@ def _check_is_file(path: str) -> None:
     if exists(path):
         return
     try:
-        names = [name for name in listdir(parent(path)) if not name.startswith(".")]
+        names = [name for name in listdir(parent(path)) if name.endswith((".ckpt", ".pt", ".pth"))]
     except OSError:
         raise FileNotFoundError(f"There is no checkpoint {path}, nor the folder for it.") from None
     near = get_close_matches(os.path.basename(path), names, n=1, cutoff=0.0)
-    known = f"has {', '.join(names[:10])}. Did you mean {near[0]!r}?" if near else "is empty."
+    known = f"has {', '.join(names[:10])}. Did you mean {near[0]!r}?" if near else "has none."
     raise FileNotFoundError(f"There is no checkpoint {path}. Its folder {known}")
 
 

@@ -449,7 +449,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             accumulate_grad_batches: How many updates share one step.
 
         Raises:
-            MisconfigurationException: In automatic optimization.
+            MisconfigurationException: In automatic optimization, or if an argument makes no sense.
         """
         trainer = self.trainer
         if self.automatic_optimization:
@@ -457,7 +457,15 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
                 "`update` belongs to manual optimization. Set `self.automatic_optimization = False` in "
                 "`__init__`, or just return the loss."
             )
-        wrapped = next(each for each in trainer.wrapped_optimizers if optimizer in (each, each.optimizer))
+        ours = [each for each in trainer.wrapped_optimizers if optimizer in (each, each.optimizer)]
+        if not ours or accumulate_grad_batches < 1:
+            raise MisconfigurationException(
+                f"`update` got accumulate_grad_batches={accumulate_grad_batches}. It is 1 or more."
+                if ours
+                else "`update` got an optimizer that `configure_optimizers` did not return. Take one of "
+                "`self.optimizers()`."
+            )
+        wrapped = ours[0]
         if not wrapped.num_accumulated:
             wrapped.zero_grad()
         ends = wrapped.num_accumulated + 1 >= accumulate_grad_batches or trainer.is_last_batch

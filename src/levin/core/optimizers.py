@@ -225,20 +225,24 @@ def _check_scheduler(config: LRSchedulerConfig, optimizers: list[Optimizer]) -> 
         )
 
 
+def _move(scheduler: Any, metric: Any) -> None:
+    scheduler.step(*(() if metric is None else (metric,)))
+
+
 class SchedulerSet:
     """The schedulers of a run, moved when they are due.
 
     Args:
         configs: The schedulers and when they move.
-        move: Moves one: the module's `lr_scheduler_step`.
+        move: Moves one: the module's `lr_scheduler_step`; by default its own `step`.
         metrics: Where schedulers find the metric that they follow.
     """
 
     def __init__(
         self,
         configs: list[LRSchedulerConfig],
-        move: Callable[[Any, Any], None],
-        metrics: Callable[[], Mapping[str, Any]],
+        move: Callable[[Any, Any], None] = _move,
+        metrics: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.configs = configs
         self._move = move

@@ -27,6 +27,7 @@ from levin.data.together import Together
 from levin.precision.base import Precision
 from levin.strategies.base import Strategy
 from levin.trainer.arguments import batches_to_run
+from levin.trainer.former_hooks import check_arguments
 from levin.utils.apply import move_data_to_device
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.overrides import overrides
@@ -62,7 +63,10 @@ class DataSource:
 
     def has(self, kind: str) -> bool:
         """Whether there are loaders of this kind at all."""
-        return kind in self._given or overrides(self._owner, f"{kind}_dataloader", DataHooks)
+        if kind in self._given:
+            given = self._given[kind]
+            return not isinstance(given, (list, tuple, dict)) or bool(given)
+        return overrides(self._owner, f"{kind}_dataloader", DataHooks)
 
     def load(self, kind: str) -> Any:
         """Get the loaders, from their hook if they were not passed.
@@ -76,6 +80,7 @@ class DataSource:
             loaders, origin = self._given[kind], f"was passed as `{kind}` data"
         elif self.has(kind):
             owner = self._owner
+            check_arguments(name, owner, DataHooks)
             hook = self._run.hooks.bind(name, owner)
             loaders, origin = hook(), f"was returned by `{type(owner).__name__}.{name}`"
         else:
@@ -258,12 +263,11 @@ def _with(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:
     return changed
 
 
-def close_all(passes: Iterable[Fetcher], readers: Iterable[Reader | Together]) -> None:
-    """End passes over loaders, and the worker processes that loaders with ``persistent_workers`` keep."""
-    for batches in passes:
-        batches.close()
-    for reader in readers:
-        reader.close()
+def close_all(parts: Iterable[Fetcher | Reader | Together | None]) -> None:
+    """End passes, then the worker processes that loaders with ``persistent_workers`` keep."""
+    for part in parts:
+        if part is not None:
+            part.close()
 
 
 def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
@@ -281,7 +285,8 @@ def set_epoch(loaders: Any, epoch: int) -> None:
     """Tell samplers that shuffle by epoch which one it is."""
     for loader in flatten(loaders):
         batch_sampler = getattr(loader, "batch_sampler", None)
-        for sampler in (getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)):
+        samplers = (getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None))
+        for sampler in {id(sampler): sampler for sampler in samplers}.values():
             tell = getattr(sampler, "set_epoch", None)
             if callable(tell):
                 tell(epoch)

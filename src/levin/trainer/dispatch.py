@@ -221,7 +221,7 @@ def _check_hook_name(name: str, owner: Any, base: type) -> None:
     if name in REMOVED_HOOKS:
         raise NotImplementedError(f"{where} is never called: the hook was removed. {REMOVED_HOOKS[name]}")
     if hasattr(base, name):
-        if name in _HOOK_NAMES:
+        if name in _HOOK_NAMES and not name.endswith("_dataloader"):  # which nobody may ask for
             check_arguments(name, owner, base)
         return
     if name == "configure_sharded_model" and base is LightningModule:

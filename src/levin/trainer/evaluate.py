@@ -96,7 +96,7 @@ class EvaluationLoop:
 
     def close(self) -> None:
         """Let go of the data, and end the worker processes that loaders keep from one pass to the next."""
-        close_all(self._passes, self._flat)
+        close_all([*self._passes, *self._flat])
 
     def rest(self) -> dict[str, Any]:
         """What the next evaluation will begin with, for a checkpoint."""

@@ -83,7 +83,7 @@ class FitLoop:
         self._is_short = False  # the loader was found to have less than it said
         self._has_advised = self._has_told_of_none = False
         self._step: Step | None = None
-        self._schedulers = SchedulerSet([], lambda *_: None, dict)
+        self._schedulers = SchedulerSet([])
         self._validation_rule: Callable[[], bool] | None = None  # of the running epoch; None: no validation
         self._told_of_minimum = False
         self._kept: dict[str, Any] | None = None  # what a checkpoint told, until it is needed
@@ -248,8 +248,8 @@ class FitLoop:
             self._is_short, self.max_batches = True, kept["count"]
         self.loaded_in_epoch = kept["loaded_in_epoch"]
         self.validation.settle(kept["validation"])
-        set_epoch(self.loaders, self._run.progress.epoch)
         if "position" in kept:
+            set_epoch(self.loaders, self._run.progress.epoch)
             self._open(kept["position"])
         elif "rest" in kept:
             self._loader.settle(kept["rest"])
@@ -265,9 +265,7 @@ class FitLoop:
             run.intervals.reload_dataloaders_every_n_epochs or math.inf
         ):
             self._load()
-        set_epoch(self.loaders, progress.epoch)
-        if kept is not None:
-            exact.restore_surroundings(run, kept)
+        self._settle_epoch(kept)
         if not progress.unfinished:
             progress.start_epoch()
             self._look_again()
@@ -292,6 +290,13 @@ class FitLoop:
             progress.is_cut_off = not progress.is_last_batch
             raise StopIteration
         return self._batches, self._step
+
+    def _settle_epoch(self, kept: dict[str, Any] | None) -> None:
+        """Tell samplers the epoch, unless they know it, and put random states back."""
+        if self._batches is None or not self._batches.is_open:
+            set_epoch(self.loaders, self._run.progress.epoch)
+        if kept is not None:
+            exact.restore_surroundings(self._run, kept)
 
     def _settle_batch(self, step: Step) -> None:
         """Do what is still to come after the newest batch: the checkpoint was written before it was done."""
@@ -413,10 +418,7 @@ class FitLoop:
 
     def close(self) -> None:
         """Let go of the data, and end the worker processes that loaders keep between epochs."""
-        close_all(
-            [self._batches] if self._batches is not None else [],
-            [self._loader] if self._loader is not None else [],
-        )
+        close_all([self._batches, self._loader])
 
     # ------------------------------------------------------------------ what the data turns out to be
 

@@ -72,7 +72,7 @@ class PredictionLoop:
 
     def close(self) -> None:
         """Let go of the data, and end the worker processes that loaders keep."""
-        close_all(self._passes, self._readers)
+        close_all([*self._passes, *self._readers])
 
     def set_up_data(self) -> None:
         """Get the loaders.

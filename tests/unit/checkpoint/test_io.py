@@ -182,7 +182,7 @@ def test_a_missing_file_is_told_with_its_neighbours(saved):
 def test_a_missing_folder_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="nor the folder"):
         load(tmp_path / "no" / "x.ckpt")
-    with pytest.raises(FileNotFoundError, match="empty"):
+    with pytest.raises(FileNotFoundError, match="has none"):
         load(tmp_path / "x.ckpt")
 
 
