@@ -52,6 +52,39 @@ class Stream(IterableDataset):
         return i, x, x.sum().sin()
 
 
+class Augmented(Samples):
+    """Its transform has a generator of its own."""
+
+    class Jitter:
+        def __init__(self):
+            self.rng = np.random.default_rng(4)
+
+    def __init__(self):
+        super().__init__()
+        self.transforms = [Augmented.Jitter()]
+
+    def __getitem__(self, index):
+        index, x, y = super().__getitem__(index)
+        return index, x + self.transforms[0].rng.random(), y
+
+
+class Shuffled(IterableDataset):
+    """Shuffles with a generator of its own."""
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(2)
+
+    def __iter__(self):
+        yield from map(Stream.sample, torch.randperm(SIZE, generator=self.generator).tolist())
+
+
+class Overstated(DataLoader):
+    """Has fewer batches than it says."""
+
+    def __len__(self):
+        return super().__len__() + 2
+
+
 class StreamWithPlace(IterableDataset):
     """Knows where it is, and nobody needs to read it again."""
 
@@ -209,6 +242,20 @@ def validation(**kwargs):
     return DataLoader(Samples(7), batch_size=3, **kwargs)
 
 
+class SharesItsGenerator(Noisy):
+    """Its loaders draw from one generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaders_draw_from = torch.Generator().manual_seed(6)
+
+    def train_dataloader(self):
+        return shuffled(generator=self.loaders_draw_from)
+
+    def val_dataloader(self):
+        return validation(generator=self.loaders_draw_from)
+
+
 class Paired(Noisy):
     """Takes a batch of each of two loaders."""
 
@@ -239,6 +286,12 @@ PROGRAMS = {
     "a stream that knows its place": (Noisy, lambda: DataLoader(StreamWithPlace(), batch_size=3), {}),
     "a loader that knows its place": (Noisy, LoaderWithPlace, {"accumulate_grad_batches": 2}),
     "a loader that knows its place and length": (Noisy, SizedLoaderWithPlace, {"val_check_interval": 3}),
+    "a transform with a generator": (Noisy, lambda: DataLoader(Augmented(), batch_size=3, shuffle=True), {}),
+    "a stream that shuffles by itself": (Noisy, lambda: DataLoader(Shuffled(), batch_size=3), {}),
+    "a length that is too large": (
+        Noisy, lambda: Overstated(Samples(), batch_size=3, shuffle=True), {"accumulate_grad_batches": 3},
+    ),
+    "one generator for both loaders": (SharesItsGenerator, lambda: None, {"val_check_interval": 3}),
     "generators of the module's": (DrawsItsNoise, shuffled, {}),
     "a generator of its own": (
         Noisy,
@@ -273,7 +326,7 @@ class SaveAlways(Checkpoint):
 
 for name in (
     "on_train_batch_end", "on_validation_end", "on_train_epoch_end", "on_train_end",
-    "on_validation_batch_end", "on_validation_epoch_end", "on_train_start",
+    "on_validation_batch_end", "on_validation_epoch_end", "on_train_start", "on_train_epoch_start",
 ):  # fmt: skip
     setattr(SaveAlways, name, lambda self, trainer, *_, hook=name: self.save(trainer, hook))
 
@@ -286,7 +339,9 @@ class GoesOn:
         L.seed_everything(1, verbose=False)  # the program's own: the model that it makes
         self.model, data = make_model(), make_data()
         val = validation(num_workers=1, persistent_workers=True) if program in WITH_WORKERS else validation()
-        if callable(data) and not hasattr(data, "__iter__"):  # a hook that makes it
+        if data is None:
+            val = None
+        elif callable(data) and not hasattr(data, "__iter__"):  # a hook that makes it
             self.model.train_dataloader, self.model.val_dataloader = data, validation
             data = val = None
         if seed is not None:
@@ -298,11 +353,8 @@ class GoesOn:
             logger=self.logger, callbacks=list(callbacks),
         )  # fmt: skip
         self.trainer.fit(self.model, data, val, ckpt_path=ckpt_path)
-
-    @property
-    def end(self):
         parts = (self.model.state_dict(), [each.state_dict() for each in self.trainer.optimizers])
-        return str(parts), str(collect_rng_state()), self.trainer.global_step
+        self.end = str(parts), str(collect_rng_state()), self.trainer.global_step
 
 
 @pytest.fixture
@@ -314,6 +366,7 @@ def exactly():
 
 
 @pytest.mark.usefixtures("exactly")
+@pytest.mark.filterwarnings("ignore:A train dataloader gave 8 batches")
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_a_run_goes_on_from_every_point_to_the_same_bits(program, step, quiet, tmp_path):

@@ -8,6 +8,7 @@ the folder, and goes on from the checkpoint if there is one.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import runpy
@@ -16,6 +17,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ import torch
 from levin.core.callback import Checkpoint
 from levin.core.metrics import to_numbers
 from levin.trainer.trainer import Trainer
-from levin.utils.seed import GENERATORS, collect_rng_state, generator_state
+from levin.utils.seed import collect_rng_state, generator_state, generators_within
 
 MOMENTS = ("start", "backward", "end", "saved")
 """Where in a batch a program can be killed: before it, after its backward, its step, its checkpoint."""
@@ -108,14 +110,9 @@ def fingerprint(value: Any, start: int = 0) -> int:
 
 def _generators(trainer: Trainer) -> Iterator[tuple[str, Any]]:
     """The random generators that a program holds, by where they are."""
-    known: set[int] = set()
     loader = trainer.train_dataloader
-    roots = {
+    owners = {
         "train_dataloader": loader,
-        **{
-            name: getattr(loader, name, None)
-            for name in ("dataset", "sampler", "batch_sampler", "collate_fn")
-        },
         "module": trainer.lightning_module,
         "datamodule": trainer.datamodule,
         **{type(callback).__name__: callback for callback in trainer.callbacks},
@@ -123,32 +120,10 @@ def _generators(trainer: Trainer) -> Iterator[tuple[str, Any]]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file is not None and Path(file).resolve().is_relative_to(sys.path[0] or os.getcwd()):
-            roots[name] = module
-    for name, root in roots.items():
-        yield from _within(name, root, known, depth=4)
-
-
-def _within(name: str, owner: Any, known: set[int], depth: int) -> Iterator[tuple[str, Any]]:
-    if id(owner) in known or not depth or isinstance(owner, (torch.Tensor, Trainer, type)):
-        return
-    known.add(id(owner))
-    if isinstance(owner, (list, tuple)):
-        parts = [(f"{name}[{index}]", part) for index, part in enumerate(owner[:100])]
-    elif isinstance(owner, dict):
-        parts = [(f"{name}[{key!r}]", part) for key, part in list(owner.items())[:100]]
-    elif hasattr(owner, "__dict__"):
-        parts = [
-            (f"{name}.{key}", part) for key, part in list(vars(owner).items()) if not key.startswith("__")
-        ]
-    else:
-        return
-    for way, part in parts:
-        if isinstance(part, GENERATORS):
-            if id(part) not in known and part is not torch.default_generator:
-                known.add(id(part))
-                yield way, part
-        elif not isinstance(part, type(sys)):  # what a module imports is its own
-            yield from _within(way, part, known, depth - 1)
+            owners[name] = SimpleNamespace(
+                **{key: value for key, value in vars(module).items() if not key.startswith("__")}
+            )
+    yield from generators_within(**owners).items()
 
 
 def main(arguments: list[str]) -> None:
@@ -183,9 +158,13 @@ def _keep_ledgers(given: argparse.Namespace) -> None:
         trainer.callbacks = [*trainer.callbacks, ledger]
         if given.max_steps is not None:
             trainer.max_steps = given.max_steps
-        if os.path.exists(ledger.path):
-            kwargs["ckpt_path"] = ledger.path
-        plain_fit(trainer, *args, **kwargs)
+        for callback in trainer.checkpoint_callbacks:
+            if getattr(callback, "dirpath", None) is not None:
+                callback.dirpath = str(folder / "checkpoints")  # type: ignore[attr-defined]
+        call = inspect.signature(plain_fit).bind(trainer, *args, **kwargs)
+        # never from a file of the program's own: a former run of it may have left that
+        call.arguments["ckpt_path"] = ledger.path if os.path.exists(ledger.path) else None
+        plain_fit(*call.args, **call.kwargs)
 
     Trainer.fit = fit  # type: ignore[method-assign, assignment]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from levin.data.waiting import Waiting
+from levin.utils.seed import collect_rng_state, set_rng_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,8 @@ class Fetcher:
         self._is_idle = is_idle
         self._source: Iterator[Any] | None = None
         self._ahead: Any = _NOTHING
-        self._position: dict[str, Any] | None = None  # noted before a batch was read ahead
+        self._position: dict[str, Any] | None = None  # noted before a batch was read ahead,
+        self._rng_ahead: dict[str, Any] | None = None  # as was this
         self.done: bool = False
         self.fetched: int = 0
         self.waiting: Waiting = Waiting()
@@ -79,9 +81,7 @@ class Fetcher:
         """
         began = time.perf_counter()
         self.done, self.fetched = False, 0 if position is None else position["taken"]
-        if position is not None and ("rest" in position or self.fetched >= self.count):
-            if "rest" in position:
-                self._batches.settle(position["rest"])
+        if position is not None and (position.get("is_over") or self.fetched >= self.count):
             self.done, self._position, self._source = True, position, iter(())
         elif position is None:
             self._source = iter(self._batches)
@@ -89,8 +89,9 @@ class Fetcher:
             self._source = self._batches.go_on(position)
         self.waiting = Waiting(opening_s=time.perf_counter() - began)
         if self._ends_early:
-            if self._batches.knows_its_place:
-                self._position = self._batches.position(self.fetched)
+            if position is not None and "rng_ahead" in position:
+                set_rng_state(position["rng_ahead"])
+            self._note_place()
             self._read_first()
 
     def position(self, taken: int) -> dict[str, Any]:
@@ -100,8 +101,16 @@ class Fetcher:
             taken: How many batches were trained on; the one at hand may not have been.
         """
         position = self._position if self._position is not None else self._batches.position(taken)
-        position = {**position, "taken": taken}
-        return {**position, "rest": self._batches.rest()} if self._is_used_up(taken) else position
+        if self._rng_ahead is not None:
+            position["rng_ahead"] = self._rng_ahead
+        return {**position, "taken": taken, "is_over": self._is_used_up(taken)}
+
+    def _note_place(self) -> None:
+        """A batch is about to be read ahead."""
+        if self._batches.knows_its_place:
+            self._position = self._batches.position(self.fetched)
+        elif self._batches.draws_here:
+            self._rng_ahead = collect_rng_state(include_cuda=False)
 
     def _is_used_up(self, taken: int) -> bool:
         return self.done and taken >= self.fetched
@@ -127,7 +136,7 @@ class Fetcher:
 
     def _give_out(self) -> Iterator[Any]:
         count, ends_early, is_idle, waiting = self.count, self._ends_early, self._is_idle, self.waiting
-        clock, notes = time.perf_counter, ends_early and self._batches.knows_its_place
+        clock = time.perf_counter
         batch = self._ahead
         waiting.began = clock()
         try:
@@ -138,8 +147,8 @@ class Fetcher:
                     self._be_done()
                 if not ends_early:
                     yield self._transfer(batch)
-                if notes:
-                    self._position = self._batches.position(self.fetched)
+                if ends_early:
+                    self._note_place()
                 asked = clock()
                 following = _NOTHING if is_full else self._next(self._source, _NOTHING)
                 waiting.newest = clock()

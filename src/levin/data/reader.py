@@ -30,7 +30,7 @@ from levin.utils.rank import rank_zero_warn
 from levin.utils.seed import (
     collect_rng_state,
     generator_state,
-    generators_of,
+    generators_within,
     set_generator_state,
     set_rng_state,
 )
@@ -51,6 +51,7 @@ class Reader(Iterable[Any]):
         loader: The loader.
         knows_its_place: Whether only the loader, or its data, can tell where it is, and must be asked before
             anything is read ahead.
+        draws_here: Whether reading may draw from this process's random generators, and is not done again.
     """
 
     def __init__(self, loader: Any, *, seeds_samples: bool = True) -> None:
@@ -62,6 +63,7 @@ class Reader(Iterable[Any]):
             self._take_indices()
         self._opening: dict[str, Any] = {}
         here = _chain(getattr(loader, "dataset", None)) if getattr(loader, "num_workers", 0) == 0 else []
+        self.draws_here = _reads_by_index(loader) and loader.num_workers == 0
         self.knows_its_place = isinstance(loader, Stateful) or any(map(_keeps_state, here))
 
     @property
@@ -87,58 +89,73 @@ class Reader(Iterable[Any]):
         Args:
             taken: The number of batches that it gave.
         """
-        position = {**self._opening, "taken": taken}
+        position: dict[str, Any] = {"opening": self._opening, "taken": taken}
         if self._indices is not None:
             position["first"] = self._indices.first
         if isinstance(self.loader, Stateful):
             position["loader"] = self.loader.state_dict()
-        elif getattr(self.loader, "num_workers", 0) == 0:
-            position["dataset"] = _states(_chain(getattr(self.loader, "dataset", None)))
+        elif self.knows_its_place:
+            position["dataset"] = _states(_chain(self.loader.dataset))
         return position
 
     def go_on(self, position: dict[str, Any]) -> Iterator[Any]:
         """Continue the pass that `position` told of.
 
-        The global generators are left in some state: whoever draws from them restores theirs afterwards.
+        The global generators are left in some state: whoever draws from them restores theirs afterwards, and
+        those of the data with `set_generators`.
 
         Args:
             position: Where it was. One that tells only how many batches were ``taken``, as of a run by
                 another framework, is gone on with from the pass that begins now.
         """
-        taken = position["taken"]
-        if "rng" not in position:
+        taken, opening = position["taken"], position.get("opening")
+        if not opening:
             self._note_opening()
             return self._passed_over(taken, position)
-        self._opening = {
-            name: position[name]
-            for name in ("rng", "rng_at_first", "samplers", "keeps_workers")
-            if name in position
-        }
+        self._opening = opening
         if "loader" in position and isinstance(self.loader, Stateful):
             self.loader.load_state_dict(position["loader"])
-            set_rng_state(position["rng"])
+            set_rng_state(opening["rng"])
             return self._open(skip=0)
-        if position["keeps_workers"]:  # they take no number of torch's generator for an opening
-            self._open(skip=0)
-        set_rng_state(position["rng"])
-        _restore(_parts_of_order(self.loader), position["samplers"])
+        self._keep_workers(
+            opening["keeps_workers"]
+        )  # they take no number of torch's generator for an opening
+        set_rng_state(opening["rng"])
+        _load(self._parts_of_order(), opening["samplers"])
+        self.set_generators(opening["generators"])
         self._check_workers()
-        iterator = self._passed_over(taken, position)
-        _restore(_chain(getattr(self.loader, "dataset", None)), position.get("dataset", []))
-        return iterator
+        return self._passed_over(taken, position)
+
+    def generators(self) -> dict[str, Any]:
+        """The states of the random generators that loader, samplers and data hold, by where they are."""
+        return {
+            way: [type(generator).__name__, generator_state(generator)]
+            for way, generator in self._generators().items()
+        }
+
+    def set_generators(self, states: dict[str, Any]) -> None:
+        """Put back what `generators` gave, as far as they are where they were."""
+        for way, generator in self._generators().items():
+            kind, state = states.get(way, (None, None))
+            if kind == type(generator).__name__:
+                set_generator_state(generator, state)
 
     def rest(self) -> dict[str, Any]:
-        """What the next pass will begin with, for a checkpoint that is written between two."""
-        return {"samplers": _states(_parts_of_order(self.loader)), "keeps_workers": self._keeps_workers}
+        """What the next pass will begin with, beside generators, for a checkpoint written between two."""
+        return {"samplers": _states(self._parts_of_order()), "keeps_workers": self._keeps_workers}
 
     def settle(self, rest: dict[str, Any]) -> None:
-        """Take back what `rest` told, so that the next pass begins with it.
+        """Take back what `rest` told; the global generators are left in some state."""
+        self._keep_workers(rest["keeps_workers"])
+        _load(self._parts_of_order(), rest["samplers"])
 
-        The global generators are left in some state, as by `go_on`.
-        """
-        if rest["keeps_workers"] and not self._keeps_workers:
+    @property
+    def _keeps_workers(self) -> bool:
+        return getattr(self._opened, "_iterator", None) is not None
+
+    def _keep_workers(self, keeps: bool) -> None:
+        if keeps and not self._keeps_workers:
             self._open(skip=0)
-        _restore(_parts_of_order(self.loader), rest["samplers"])
 
     def close(self) -> None:
         """End the worker processes that the loader keeps."""
@@ -147,12 +164,25 @@ class Reader(Iterable[Any]):
 
     # ------------------------------------------------------------------ how
 
-    @property
-    def _keeps_workers(self) -> bool:
-        return getattr(self._opened, "_iterator", None) is not None
-
     def _note_opening(self) -> None:
-        self._opening = {"rng": collect_rng_state(include_cuda=False), **self.rest()}
+        self._opening = {
+            "rng": collect_rng_state(include_cuda=False),
+            "generators": self.generators(),
+            **self.rest(),
+        }
+
+    def _parts_of_order(self) -> list[Any]:
+        """What may hold state that an order follows from."""
+        samplers = (getattr(self.loader, name, None) for name in ("sampler", "batch_sampler"))
+        return _unique([self.loader, *(part for sampler in samplers for part in _chain(sampler))])
+
+    def _generators(self) -> dict[str, Any]:
+        if not isinstance(self.loader, DataLoader):
+            return generators_within(loader=self.loader)
+        parts = {name: getattr(self.loader, name) for name in ("generator", "sampler", "batch_sampler")}
+        if self.loader.num_workers == 0:  # else the processes have copies of it
+            parts |= {"dataset": self.loader.dataset, "collate_fn": self.loader.collate_fn}
+        return generators_within(**parts)
 
     def _passed_over(self, taken: int, position: dict[str, Any]) -> Iterator[Any]:
         """Open the loader, and go past what was taken."""
@@ -160,8 +190,9 @@ class Reader(Iterable[Any]):
             return self._replay(taken, position)
         if self._indices is None:
             self._take_indices()
-        iterator = self._open(skip=taken, rng_at_first=position.get("rng_at_first"))
-        self._check_order(position.get("first"))
+        iterator = self._open(skip=taken, rng_at_first=self._opening.get("rng_at_first"))
+        if taken:
+            self._check_order(position.get("first"))
         return iterator
 
     def _take_indices(self) -> None:
@@ -178,8 +209,8 @@ class Reader(Iterable[Any]):
         iterator: Iterator[Any] = iter(self._opened)
         if rng_at_first is not None:
             set_rng_state(rng_at_first)
-        if self._indices is not None and skip:
-            self._indices.begin()
+        if self._indices is not None and (skip or rng_at_first is not None):
+            self._indices.begin(draws=_has_torchs_order(self.loader))
         return iterator
 
     def _check_order(self, first: int | None) -> None:
@@ -195,7 +226,7 @@ class Reader(Iterable[Any]):
 
     def _check_workers(self) -> None:
         dataset = getattr(self.loader, "dataset", None)
-        if getattr(self.loader, "num_workers", 0) and any(map(generators_of, _chain(dataset))):
+        if getattr(self.loader, "num_workers", 0) and generators_within(dataset=dataset):
             rank_zero_warn(
                 f"The run may not go on exactly where it stopped: {type(dataset).__name__} has a random "
                 "generator of its own, and each worker process had a copy of it that was further on. Let it "
@@ -207,8 +238,8 @@ class Reader(Iterable[Any]):
         dataset = getattr(self.loader, "dataset", None)
         is_stateful = "dataset" in position and isinstance(dataset, Stateful)
         if is_stateful:
-            _restore(_chain(dataset), position["dataset"])
-        iterator = self._open(skip=0, rng_at_first=position.get("rng_at_first"))
+            _load(_chain(dataset), position["dataset"])
+        iterator = self._open(skip=0, rng_at_first=self._opening.get("rng_at_first"))
         if is_stateful:
             return iterator
         before = _global_state()
@@ -256,6 +287,7 @@ class _Indices:
     def __init__(self, sampler: Any) -> None:
         self._sampler = sampler
         self._source: Iterator[Any] = iter(())
+        self._ahead: list[Any] = []
         self.skip = 0
         self.seed: int | None = None
         self.first: int | None = None
@@ -264,18 +296,25 @@ class _Indices:
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[Any]:
-        self._source, self.first = iter(self._sampler), None
+        self._source, self._ahead, self.first = iter(self._sampler), [], None
         return self._give()
 
-    def begin(self) -> None:
-        """Pass over what is to be left out now, while the random state is that of the opening."""
+    def begin(self, *, draws: bool) -> None:
+        """Pass over what is to be left out now, while the random state is that of the opening.
+
+        Args:
+            draws: Whether the sampler draws its whole order with the first indices, which have to be drawn
+                now, then.
+        """
         for _ in range(self.skip):
             self._next()
+        if draws and not self.skip:
+            self._ahead = [self._next()]
         self.skip = 0
 
     def _give(self) -> Iterator[Any]:
-        self.begin()
-        while (indices := self._next()) is not None:
+        self.begin(draws=False)
+        while (indices := self._ahead.pop() if self._ahead else self._next()) is not None:
             yield indices if self.seed is None else ride(indices, self.seed)
 
     def _next(self) -> Any:
@@ -306,13 +345,6 @@ def _innermost_sampler(loader: Any) -> Any:
     return loader.sampler if batches is None else getattr(batches, "sampler", batches)
 
 
-def _parts_of_order(loader: Any) -> list[Any]:
-    """What may hold state that an order follows from."""
-    return _unique(
-        [loader, *_chain(getattr(loader, "sampler", None)), *_chain(getattr(loader, "batch_sampler", None))]
-    )
-
-
 def _chain(part: Any) -> list[Any]:
     """A dataset or sampler, and what it wraps."""
     found: list[Any] = []
@@ -327,22 +359,13 @@ def _unique(parts: list[Any]) -> list[Any]:
 
 
 def _states(parts: list[Any]) -> list[Any]:
-    """The states of parts, and of the random generators that are their attributes."""
-    return [
-        [
-            part.state_dict() if _keeps_state(part) else None,
-            [generator_state(each) for each in generators_of(part)],
-        ]
-        for part in parts
-    ]
+    return [part.state_dict() if _keeps_state(part) else None for part in parts]
 
 
-def _restore(parts: list[Any], states: list[Any]) -> None:
-    for part, (state, generators) in zip(parts, states, strict=False):
+def _load(parts: list[Any], states: list[Any]) -> None:
+    for part, state in zip(parts, states, strict=False):
         if state is not None and _keeps_state(part):
             part.load_state_dict(state)
-        for generator, its_state in zip(generators_of(part), generators, strict=False):
-            set_generator_state(generator, its_state)
 
 
 def _keeps_state(part: Any) -> bool:
@@ -352,8 +375,8 @@ def _keeps_state(part: Any) -> bool:
 def _digest(opening: dict[str, Any]) -> int:
     """A seed for a pass, from what its order follows from."""
     digest = hashlib.blake2b(opening["rng"]["torch"].numpy().tobytes(), digest_size=8)
-    for _, generators in opening["samplers"]:
-        for state in generators:
+    for way, (_, state) in sorted(opening["generators"].items()):
+        if not way.startswith(("dataset", "collate_fn")):
             digest.update(
                 state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state).encode()
             )

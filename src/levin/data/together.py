@@ -21,6 +21,7 @@ class Together(Iterable[Any]):
         readers: Makes the reader of each.
     """
 
+    draws_here = False
     knows_its_place = True  # some loaders begin anew where others go on: nothing but they can tell
 
     def __init__(self, combined: CombinedLoader, readers: Readers) -> None:
@@ -70,15 +71,6 @@ class Together(Iterable[Any]):
         ):
             part.pending, part.has_ended = its_position, has_ended
         return self._open()
-
-    def rest(self) -> dict[str, Any]:
-        """What the next pass will begin with."""
-        return {"parts": [part.reader.rest() for part in self._parts]}
-
-    def settle(self, rest: dict[str, Any]) -> None:
-        """Take back what `rest` told."""
-        for part, its_rest in zip(self._parts, rest.get("parts", ()), strict=False):
-            part.reader.settle(its_rest)
 
     def close(self) -> None:
         """End the worker processes that the loaders keep."""

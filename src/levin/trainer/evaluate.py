@@ -13,6 +13,7 @@ from levin.core.metrics import to_numbers
 from levin.core.module import LightningModule
 from levin.data.combined import length_of
 from levin.data.reader import Readers
+from levin.trainer import exact
 from levin.trainer.dataloaders import (
     close_all,
     count_batches,
@@ -100,15 +101,18 @@ class EvaluationLoop:
 
     def rest(self) -> dict[str, Any]:
         """What the next evaluation will begin with, for a checkpoint."""
-        return {"rows": list(self._rows), "readers": [reader.rest() for reader in self._flat]}
+        return {"rows": list(self._rows), "readers": exact.orders(self._flat)}
 
     def settle(self, rest: dict[str, Any]) -> None:
         """Take back what `rest` told."""
         if rest["readers"]:
             self.set_up_data()
-        for reader, its_rest in zip(self._flat, rest["readers"], strict=False):
-            reader.settle(its_rest)
+        exact.settle(self._flat, rest["readers"])
         self._rows = list(rest["rows"]) or self._rows
+
+    def settle_order(self, rest: dict[str, Any]) -> None:
+        """Put back the generators of the data, when all is opened that draws from them."""
+        exact.restore_orders(self._flat, rest["readers"])
 
     def set_up_data(self) -> None:
         """Get the loaders, when they are needed for the first time and when they are due to be made anew."""

@@ -13,6 +13,8 @@ from levin.utils.seed import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from levin.data.fetch import Fetcher
     from levin.data.reader import Reader
     from levin.data.together import Together
@@ -21,9 +23,34 @@ if TYPE_CHECKING:
     from levin.trainer.step import Step
 
 
-def surroundings(run: Run, validation: EvaluationLoop) -> dict[str, Any]:
+def orders(passes: Iterable[Reader | Together | None]) -> list[dict[str, Any]]:
+    """What the next pass over each loader begins with: generators of its own, workers that live on."""
+    return [
+        {**reader.rest(), "generators": reader.generators()}
+        for each in passes
+        if each is not None
+        for reader in each.readers
+    ]
+
+
+def settle(passes: Iterable[Reader | Together | None], kept: list[dict[str, Any]]) -> None:
+    """Let loaders between two passes be as they were, but for generators."""
+    readers = [reader for each in passes if each is not None for reader in each.readers]
+    for reader, order in zip(readers, kept, strict=False):
+        reader.settle(order)
+
+
+def restore_orders(passes: Iterable[Reader | Together | None], kept: list[dict[str, Any]]) -> None:
+    """Put back the generators of loaders, when all is opened that draws from them."""
+    readers = [reader for each in passes if each is not None for reader in each.readers]
+    for reader, order in zip(readers, kept, strict=False):
+        reader.set_generators(order["generators"])
+
+
+def surroundings(run: Run, loader: Reader | Together | None, validation: EvaluationLoop) -> dict[str, Any]:
     """What a validation changes, though it does not train: it begins anew where it was interrupted."""
     return {
+        "orders": orders([loader]),
         "random": collect_rng_state(),
         "generators": {
             name: [generator_state(each) for each in generators_of(owner)] for name, owner in _owners(run)
@@ -33,17 +60,13 @@ def surroundings(run: Run, validation: EvaluationLoop) -> dict[str, Any]:
     }
 
 
-def training(
-    run: Run, loader: Reader | Together | None, batches: Fetcher | None, step: Step | None
-) -> dict[str, Any]:
+def training(run: Run, batches: Fetcher | None, step: Step | None) -> dict[str, Any]:
     """Where training is: what was logged, the place in the data, and gradients for a step to come."""
     progress = run.progress
     is_within = progress.in_epoch and not progress.in_epoch_end
     kept = {"metrics": run.metrics.state_dict(), "in_epoch_end": progress.in_epoch_end}
-    if batches is not None and (is_within or batches.is_open):
+    if batches is not None and (batches.is_open or is_within):
         kept["position"] = batches.position(progress.batch if is_within else 0)
-    elif loader is not None:
-        kept["rest"] = loader.rest()
     return {**kept, **_window(run, step)} if is_within and step is not None else kept
 
 
@@ -54,8 +77,12 @@ def restore_writings(run: Run, kept: dict[str, Any]) -> None:
         logger.go_on(position)
 
 
-def restore_surroundings(run: Run, kept: dict[str, Any]) -> None:
+def restore_surroundings(
+    run: Run, kept: dict[str, Any], loader: Reader | Together | None, validation: EvaluationLoop
+) -> None:
     """Put the random generators back: nothing may draw before that."""
+    restore_orders([loader], kept["orders"])
+    validation.settle_order(kept["validation"])
     for name, owner in _owners(run):
         for generator, state in zip(generators_of(owner), kept["generators"].get(name, ()), strict=False):
             set_generator_state(generator, state)

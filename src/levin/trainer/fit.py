@@ -97,6 +97,8 @@ class FitLoop:
         run = self._run
         self.set_up()
         if self.is_done():
+            if self._kept is not None:
+                exact.restore_surroundings(run, self._kept, self._loader, self.validation)
             return
         if self._must_load_validation():
             self.validation.set_up_data()
@@ -197,7 +199,7 @@ class FitLoop:
             module = run.module
             run.hooks.bind("on_validation_model_zero_grad", module)()
         began = time.perf_counter()
-        self._surroundings = exact.surroundings(run, self.validation)
+        self._surroundings = exact.surroundings(run, self._loader, self.validation)
         self.validation.run(when_known=self._metrics_known)
         self._surroundings = None  # where it ran over nothing
         self.waiting.aside_s += time.perf_counter() - began
@@ -220,8 +222,8 @@ class FitLoop:
         if self._kept is not None:  # nothing was trained since then
             return {**self._kept, "metrics": self._run.metrics.state_dict(), "in_epoch_end": False}
         return {
-            **(self._surroundings or exact.surroundings(self._run, self.validation)),
-            **exact.training(self._run, self._loader, self._batches, self._step),
+            **(self._surroundings or exact.surroundings(self._run, self._loader, self.validation)),
+            **exact.training(self._run, self._batches, self._step),
             "loaded_in_epoch": self.loaded_in_epoch,
             "count": self.max_batches if self._is_short else None,
         }
@@ -248,11 +250,12 @@ class FitLoop:
             self._is_short, self.max_batches = True, kept["count"]
         self.loaded_in_epoch = kept["loaded_in_epoch"]
         self.validation.settle(kept["validation"])
-        if "position" in kept:
+        position = kept.get("position")
+        if position is None or position["is_over"]:
+            exact.settle([self._loader], kept["orders"])
+        if position is not None:
             set_epoch(self.loaders, self._run.progress.epoch)
-            self._open(kept["position"])
-        elif "rest" in kept:
-            self._loader.settle(kept["rest"])
+            self._open(position)
 
     # ------------------------------------------------------------------ what an epoch needs
 
@@ -272,7 +275,7 @@ class FitLoop:
             run.metrics.batch = None
             for hook in run.hooks.on_train_epoch_start:
                 hook()
-        if self._batches is None or not self._batches.is_open:
+        if self._batches is None:
             self._open()
         assert self._batches is not None
         self._validation_rule = self._rule_for(progress.epoch)
@@ -294,21 +297,26 @@ class FitLoop:
     def _settle_epoch(self, kept: dict[str, Any] | None) -> None:
         """Tell samplers the epoch, unless they know it, and put random states back."""
         if self._batches is None or not self._batches.is_open:
+            self._batches = None  # that was the pass of the last epoch
             set_epoch(self.loaders, self._run.progress.epoch)
         if kept is not None:
-            exact.restore_surroundings(self._run, kept)
+            exact.restore_surroundings(self._run, kept, self._loader, self.validation)
 
     def _settle_batch(self, step: Step) -> None:
         """Do what is still to come after the newest batch: the checkpoint was written before it was done."""
         run, progress = self._run, self._run.progress
         if not progress.is_logged and step.stepped and self.log_due():
             run.write_logs(run.metrics.loggable(), epoch=progress.epoch)
-        if progress.validated["batches"] < progress.total_batches and self.validation_due():
+        is_known = progress.validated["batches"] == progress.total_batches
+        self._settle(step.stepped, validates=not is_known and self.validation_due())
+
+    def _settle(self, stepped: bool, *, validates: bool) -> None:
+        """What comes after the row of a batch."""
+        if validates:
             self.validate()
-        if self._schedulers.configs:
-            self._move_schedulers(step.stepped, plateau=True)
-        progress.batches_that_stepped += step.stepped
-        progress.is_settled = True
+        self._move_schedulers(stepped, plateau=True)
+        self._run.progress.batches_that_stepped += stepped
+        self._run.progress.is_settled = True
 
     def set_up(self) -> None:
         """Get the data, and settle how often to validate."""
@@ -452,7 +460,7 @@ class FitLoop:
     def _end_data(self, batches: Fetcher, step: Step) -> None:
         """The data is at its end: where it said that it would be, or before."""
         progress, count = self._run.progress, batches.fetched
-        if count > progress.unfinished and not progress.is_last_batch:
+        if progress.batch and not progress.is_last_batch:
             self._end_unforeseen(step)
         if not is_short(self._loader, batches):
             return
@@ -472,11 +480,9 @@ class FitLoop:
         progress.is_settled = not stepped
         self._move_schedulers(stepped, plateau=False)
         is_share = isinstance(interval, float)
-        if self._validation_rule is not None and is_share and progress.batch < self.val_check_batch:
-            self.validate()
-        self._move_schedulers(stepped, plateau=True)
-        progress.batches_that_stepped += stepped
-        progress.is_settled = True
+        is_known = progress.validated["batches"] == progress.total_batches
+        is_short = is_share and not is_known and progress.batch < self.val_check_batch
+        self._settle(stepped, validates=self._validation_rule is not None and is_short)
 
     # ------------------------------------------------------------------ when
 
@@ -507,11 +513,7 @@ class FitLoop:
         if stepped and self._run.strategy.precision.stepped:  # not where fp16 overflowed
             progress.scheduler_steps += self._schedulers.step("step", progress.batch, plateau=plateau)
         if progress.is_last_batch and not plateau:
-            self._move_epoch_schedulers()
-
-    def _move_epoch_schedulers(self) -> None:
-        progress = self._run.progress
-        progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
+            progress.scheduler_steps += self._schedulers.step("epoch", progress.epoch + 1, plateau=False)
 
     def _epoch_is_over(self) -> bool:
         """Whether the epoch ends with the batch at hand, the last or not; the run does if asked to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ MIN_SEED, MAX_SEED = 0, 2**32 - 1  # what numpy accepts
 
 GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 """The kinds of random generators whose states can be kept."""
+
+_MOST_THINGS = 2000  # are looked at, so that a program's whole object graph is not
 
 _SEED_VARIABLE = "PL_GLOBAL_SEED"
 _WORKERS_VARIABLE = "PL_SEED_WORKERS"
@@ -115,6 +118,40 @@ def set_rng_state(state: dict[str, Any]) -> None:
 def generators_of(owner: Any) -> list[Any]:
     """The random generators of torch, Python and numpy that are attributes of an object, in their order."""
     return [value for value in getattr(owner, "__dict__", {}).values() if isinstance(value, GENERATORS)]
+
+
+def generators_within(**owners: Any) -> dict[str, Any]:
+    """The random generators that objects hold, however deep, by where they are (``"dataset.transform.rng"``).
+
+    Attributes, lists, tuples and dicts are looked into, four deep and a hundred of each at most. Each
+    generator is there once, and the global ones are not.
+    """
+    found: dict[str, Any] = {}
+    seen = {id(torch.default_generator)}
+    pending = [(name, owner, 4) for name, owner in owners.items()]
+    for way, thing, depth in pending:  # it grows meanwhile
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, GENERATORS):
+            found[way] = thing
+        elif depth and len(pending) < _MOST_THINGS:
+            pending += [(inner, part, depth - 1) for inner, part in _parts_of(way, thing)]
+    return found
+
+
+def _parts_of(way: str, thing: Any) -> list[tuple[str, Any]]:
+    if isinstance(thing, (list, tuple)):
+        parts = [(f"{way}[{index}]", part) for index, part in enumerate(thing[:100])]
+    elif isinstance(thing, dict):
+        parts = [(f"{way}[{key!r}]", part) for key, part in list(thing.items())[:100]]
+    elif hasattr(thing, "__dict__") and not isinstance(thing, (type, torch.Tensor)):
+        parts = [(f"{way}.{name}", part) for name, part in list(vars(thing).items())[:100]]
+    else:
+        return []
+    return [
+        (inner, part) for inner, part in parts if not isinstance(part, (str, bytes, int, float, ModuleType))
+    ]
 
 
 def generator_state(generator: Any) -> Any:
