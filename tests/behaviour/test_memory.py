@@ -106,4 +106,4 @@ def test_fifty_thousand_steps_leave_memory_as_it_is(measured, logger):
     found = measured(lambda: (num_objects(), resident_bytes()), 50_000, every=2_500, logger=logger)
     objects, resident = zip(*found, strict=True)
     assert max(objects) - objects[0] <= 20
-    assert resident[-1] - resident[0] <= 2**20
+    assert resident[-1] - resident[0] <= 4 * 2**20  # one tensor kept in each step would be twelve

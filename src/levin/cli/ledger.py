@@ -43,8 +43,10 @@ class Ledger(Checkpoint):
 
     def __init__(self, folder: Path, every: int, kill: tuple[int, str] | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.file = str(folder / "last.ckpt"), (folder / "ledger.jsonl").open("a")
-        self.every, self.kill = every, kill
+        self.path: str = str(folder / "last.ckpt")
+        self.every: int = every
+        self.kill: tuple[int, str] | None = kill
+        self._file = (folder / "ledger.jsonl").open("a")
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Perhaps end here."""
@@ -77,8 +79,8 @@ class Ledger(Checkpoint):
                 **{name: fingerprint(generator_state(each)) for name, each in _generators(trainer)},
             },
         }
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
         if number % self.every == 0:
             trainer.save_checkpoint(self.path)
         self._end_here(number, "saved")

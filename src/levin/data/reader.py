@@ -55,7 +55,7 @@ class Reader(Iterable[Any]):
     """
 
     def __init__(self, loader: Any, *, seeds_samples: bool = True) -> None:
-        self.loader = loader
+        self.loader: Any = loader
         self._seeds_samples = seeds_samples and _reads_by_index(loader) and loader.num_workers > 0
         self._indices: _Indices | None = None
         self._opened: Any = loader  # what is iterated over: the loader, or a copy with our indices
@@ -63,8 +63,8 @@ class Reader(Iterable[Any]):
             self._take_indices()
         self._opening: dict[str, Any] = {}
         here = _chain(getattr(loader, "dataset", None)) if getattr(loader, "num_workers", 0) == 0 else []
-        self.draws_here = _reads_by_index(loader) and loader.num_workers == 0
-        self.knows_its_place = isinstance(loader, Stateful) or any(map(_keeps_state, here))
+        self.draws_here: bool = _reads_by_index(loader) and loader.num_workers == 0
+        self.knows_its_place: bool = isinstance(loader, Stateful) or any(map(_keeps_state, here))
 
     @property
     def readers(self) -> list[Reader]:

@@ -21,11 +21,11 @@ class Together(Iterable[Any]):
         readers: Makes the reader of each.
     """
 
-    draws_here = False
-    knows_its_place = True  # some loaders begin anew where others go on: nothing but they can tell
+    draws_here: bool = False
+    knows_its_place: bool = True  # some loaders begin anew where others go on: nothing but they can tell
 
     def __init__(self, combined: CombinedLoader, readers: Readers) -> None:
-        self.combined = combined
+        self.combined: CombinedLoader = combined
         combined.limits = None  # the Trainer's count
         self._parts = [_Part(readers.of(loader)) for loader in combined.flattened]
         self._opened = copy.copy(combined)

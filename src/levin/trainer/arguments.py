@@ -243,10 +243,11 @@ class Setting(Generic[T]):
     """
 
     def __init__(self, group: str, *, run: str = "run") -> None:
-        self.group, self.run = group, run
+        self.group: str = group
+        self.run: str = run
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.name: str = name
 
     @overload
     def __get__(self, instance: None, owner: type) -> Setting[T]: ...
