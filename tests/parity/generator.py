@@ -427,7 +427,7 @@ class Drawing:
         return Program(
             text,
             reopens=self.reopens,
-            renumbers=bool(self.reload),
+            renumbers=bool(self.reload) or self.again == "resume",
             links="save_last=" in text,
             together="val" in self.together,
             reads_ahead=self.streams and bool(re.search("limit_train|fast_dev|overfit", text)),
@@ -483,6 +483,8 @@ class Drawing:
         )
         if self.streams and kind not in ("in order", "own"):  # as they draw when they are read
             kind = "own"
+        if kind == "own" and self.again == "resume":  # has another state (row "`fit(ckpt_path=...)`")
+            kind = "in order"
         own = Text(f"torch.Generator().manual_seed({draw.number(0, 3)})")
         if kind == "batch_sampler" and self.overfit:  # fails in Lightning where another loader shuffles
             return {}
@@ -1020,6 +1022,8 @@ class Drawing:
         if self.again == "resume":
             always = {"monitor": "step", "mode": "max", "save_on_train_epoch_end": True}
             texts.append(call("callbacks.ModelCheckpoint", 'f"{ROOT}/again"', **always))
+            # Lightning goes on with any random state (row "`fit(ckpt_path=...)`")
+            texts.append("callbacks.LambdaCallback(on_train_epoch_start=lambda *_: torch.manual_seed(5))")
         self.sees = draw.chance(50)
         texts += ["Seeing()"] * self.sees
         return draw.shuffled(texts) if len(texts) > 1 and draw.chance(50) else texts
@@ -1266,6 +1270,9 @@ def rooted(value: Any, root: str) -> Any:
 SAVING = r"\w+\.(state_dict|on_save_checkpoint)"
 """Calls that a save makes."""
 
+AFTER_WHICH_TO_SAVE = r"module\.on_(validation|train_batch)_end"
+"""Hooks of the module that see a save in Lightning, and come before it in levin."""
+
 
 def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
     """Return an outcome without what differs on purpose, and without NaN, which equals nothing.
@@ -1286,9 +1293,11 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
     if out["error"] != "NoneType":  # how far it comes before a setting is found wrong is not the same
         calls = [call for call in calls if not call.startswith(("iter ", "module.configure_callbacks"))]
         calls = [re.sub(r" (train|eval) grad$", "", c) if re.match(SAVING, c) else c for c in calls]
+        calls = [call for call in calls if not re.match(AFTER_WHICH_TO_SAVE, call)]
     if "again" in calls:  # row "from the end of an epoch": the epoch is another one until training begins
         start = calls.index("again")
         calls = calls[:start] + [re.sub(r"\| e\d+", "|", call) for call in calls[start:]]
+    calls = with_late_saves(calls)
     kept = {"calls": calls, "seen": out["seen"], "results": out["results"], "error": out["error"]}
     if "whole" in out:
         kept |= {**out["whole"], **{part: out[part] for part in ("contents", "files", "metrics")}}
@@ -1296,20 +1305,41 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
         kept["counters"]["num_training_batches"] = kept["counters"]["num_training_batches"] or math.inf
         if program.reads_ahead:  # row "a loader of unknown length"
             kept.pop("random state", None)
-        if program.together:  # row "`num_val_batches` of a `CombinedLoader`"
+        # row "`num_val_batches` of a `CombinedLoader`"; and in a second fit that does not validate Lightning
+        # has those of the first
+        if program.together or "again" in calls:
             kept["counters"].pop("num_val_batches")
         if kept["counters"]["global_step"] == 0:  # row "`save_last` where nothing was trained"
             for part in ("checkpoints", "contents"):
                 kept[part] = {name: each for name, each in kept[part].items() if "last.ckpt" not in name}
             kept["files"] = [name for name in kept["files"] if "last.ckpt" not in name]
     if out["error"] != "NoneType":
-        for part in ("random state", "metrics"):
+        # what has happened by then is not the same either (row "when a checkpoint is written")
+        for part in ("random state", "metrics", "rows", "columns"):
             kept.pop(part, None)
+        for contents in kept.get("contents", {}).values():
+            contents.pop("loops", None)
+        if "ReduceLROnPlateau" in str(out["what"]):  # by then there is a file of the epoch
+            for part in ("checkpoints", "contents", "files"):
+                kept.pop(part, None)
         for name in ("num_training_batches", "num_val_batches"):
             kept.get("counters", {}).pop(name, None)
-    if program.renumbers and "rows" in kept:  # row "`reload_dataloaders_every_n_epochs`"
+    # rows "`reload_dataloaders_every_n_epochs`" and "`val_..._step` rows after a resume"
+    if program.renumbers and "rows" in kept:
         kept["rows"] = {file: [row for row in rows if "epoch" in row] for file, rows in kept["rows"].items()}
     return without_nan(kept)
+
+
+def with_late_saves(calls: list[str]) -> list[str]:
+    """Return calls with those of a save after the module's hook, as in row "when a checkpoint is written"."""
+    ordered: list[str] = []
+    for call in calls:
+        place = len(ordered)
+        if re.match(AFTER_WHICH_TO_SAVE, call):
+            while place and re.match(SAVING, ordered[place - 1]):
+                place -= 1
+        ordered.insert(place, call)
+    return ordered
 
 
 def without_nan(value: Any) -> Any:

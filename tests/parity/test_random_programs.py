@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent))
 
 import torch
 from generator import disagreements, programs, script
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -50,6 +50,7 @@ def agreed():
     max_examples=40,
     derandomize=True,  # from the name of the test, in which the part stands
     deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # making a program smaller would take longer than a test may
     suppress_health_check=list(HealthCheck),
 )
 @given(program=programs())
