@@ -413,7 +413,9 @@ class Drawing:
         counts: tuple[Any, ...] = (1.0, 1, 2, 3) if self.streams else (0.5, 1, 2, 3, 0.25, 1.0)
         times = ("00:00:00:00", {"hours": 1}, Text("timedelta(0)"))
         options = self.draw.arguments(20, val_check_interval=(*counts, *times))
-        return options | self.draw.arguments(15, check_val_every_n_epoch=(2, 1, None, 3))
+        # what was known of an epoch without validation is known after a resume (row "`fit(ckpt_path=...)`")
+        epochs = (1, None) if self.again == "resume" else (2, 1, None, 3)
+        return options | self.draw.arguments(15, check_val_every_n_epoch=epochs)
 
     # ------------------------------------------------------------------ the whole
 
