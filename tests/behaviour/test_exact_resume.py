@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import mse_loss
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, random_split
 
 import levin as L
 from levin.callbacks import Checkpoint, ModelCheckpoint
@@ -218,6 +218,17 @@ class DrawsItsNoise(Noisy):
         return super().loss(batch) + (noise.float() * self.net[0].weight).sum()
 
 
+class Switching(Noisy):
+    """Stops moving statistics and freezes layers as it goes."""
+
+    def on_train_epoch_start(self):
+        self.net[1].train(self.current_epoch != 1)
+        self.net[0].requires_grad_(self.current_epoch != 2)
+
+    def on_validation_end(self):
+        self.net[3].requires_grad_(self.global_step % 2 == 0)
+
+
 class Counting(Noisy):
     """Logs an object of torchmetrics, too."""
 
@@ -256,6 +267,19 @@ class SharesItsGenerator(Noisy):
         return validation(generator=self.loaders_draw_from)
 
 
+class DrawsItsData(Noisy):
+    """Splits and selects at random, by no generator in particular."""
+
+    def setup(self, stage):
+        self.parts = random_split(Samples(SIZE + 9), [SIZE, 9])
+
+    def train_dataloader(self):
+        return DataLoader(Subset(self.parts[0], torch.randperm(SIZE)[:17].tolist()), 3, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(Subset(self.parts[1], torch.randperm(9)[:8].tolist()), 3)
+
+
 class Paired(Noisy):
     """Takes a batch of each of two loaders."""
 
@@ -291,6 +315,7 @@ PROGRAMS = {
     "a length that is too large": (
         Noisy, lambda: Overstated(Samples(), batch_size=3, shuffle=True), {"accumulate_grad_batches": 3},
     ),
+    "hooks that freeze": (Switching, shuffled, {"val_check_interval": 3}),
     "one generator for both loaders": (SharesItsGenerator, lambda: None, {"val_check_interval": 3}),
     "generators of the module's": (DrawsItsNoise, shuffled, {}),
     "a generator of its own": (
@@ -304,6 +329,13 @@ PROGRAMS = {
     "a sanity check": (Noisy, shuffled, {"num_sanity_val_steps": 1}),
     "no validation": (Noisy, shuffled, {"limit_val_batches": 0, "log_every_n_steps": 3}),
     "non-finite steps left out": (Noisy, shuffled, {"on_nonfinite": "skip", "accumulate_grad_batches": 2}),
+    "a split drawn at random": (DrawsItsData, lambda: None, {"num_sanity_val_steps": 1}),
+    "data drawn anew": (
+        DrawsItsData, lambda: None, {"reload_dataloaders_every_n_epochs": 2, "val_check_interval": 3},
+    ),
+    "data drawn anew in each epoch": (
+        DrawsItsData, lambda: None, {"reload_dataloaders_every_n_epochs": 1, "num_sanity_val_steps": 1},
+    ),
     "loaders made anew": (Noisy, lambda: shuffled, {"reload_dataloaders_every_n_epochs": 2}),
 }  # fmt: skip
 WITH_WORKERS = {"two workers", "workers that stay"}

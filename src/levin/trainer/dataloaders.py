@@ -32,7 +32,7 @@ from levin.utils.apply import move_data_to_device
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
-from levin.utils.seed import pl_worker_init_function
+from levin.utils.seed import collect_rng_state, pl_worker_init_function, set_rng_state
 
 if TYPE_CHECKING:
     from levin.core.datamodule import LightningDataModule
@@ -50,11 +50,18 @@ class DataSource:
     Args:
         run: The run.
         given: The loaders that were passed, by "train", "val", "test" or "predict".
+
+    Attributes:
+        drawn: The random states that hooks found which make data, by kind of loader or "setup".
+        drawn_before: Those of the run that is gone on with. The first call of each hook finds them again, as
+            what they draw (a split, a subset) is to be the same.
     """
 
     def __init__(self, run: Run, given: Mapping[str, Any]) -> None:
         self._run = run
         self._given = {kind: loaders for kind, loaders in given.items() if loaders is not None}
+        self.drawn: dict[str, Any] = {}
+        self.drawn_before: dict[str, Any] = {}
 
     @property
     def _owner(self) -> LightningModule | LightningDataModule:
@@ -67,6 +74,13 @@ class DataSource:
             given = self._given[kind]
             return not isinstance(given, (list, tuple, dict)) or bool(given)
         return overrides(self._owner, f"{kind}_dataloader", DataHooks)
+
+    def may_draw(self, kind: str) -> None:
+        """A hook is about to be called that makes data of a kind."""
+        state = self.drawn_before.pop(kind, None)
+        if state is not None:
+            set_rng_state(state)
+        self.drawn[kind] = collect_rng_state()
 
     def load(self, kind: str) -> Any:
         """Get the loaders, from their hook if they were not passed.
@@ -82,6 +96,7 @@ class DataSource:
             owner = self._owner
             check_arguments(name, owner, DataHooks)
             hook = self._run.hooks.bind(name, owner)
+            self.may_draw(kind)
             loaders, origin = hook(), f"was returned by `{type(owner).__name__}.{name}`"
         else:
             raise MisconfigurationException(

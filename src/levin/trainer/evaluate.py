@@ -101,12 +101,15 @@ class EvaluationLoop:
 
     def rest(self) -> dict[str, Any]:
         """What the next evaluation will begin with, for a checkpoint."""
-        return {"rows": list(self._rows), "readers": exact.orders(self._flat)}
+        drawn = None if self.source is None else self.source.drawn.get(self.kind)
+        rest = {"rows": list(self._rows), "readers": exact.orders(self._flat)}
+        return {**rest, "drawn": drawn, "loaded_in_epoch": self.loaded_in_epoch}
 
     def settle(self, rest: dict[str, Any]) -> None:
         """Take back what `rest` told."""
         if rest["readers"]:
             self.set_up_data()
+            self.loaded_in_epoch = rest.get("loaded_in_epoch", self.loaded_in_epoch)
         exact.settle(self._flat, rest["readers"])
         self._rows = list(rest["rows"]) or self._rows
 

@@ -15,6 +15,9 @@ from levin.utils.seed import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from torch import nn
+
+    from levin.core.module import LightningModule
     from levin.data.fetch import Fetcher
     from levin.data.reader import Reader
     from levin.data.together import Together
@@ -47,27 +50,118 @@ def restore_orders(passes: Iterable[Reader | Together | None], kept: list[dict[s
         reader.set_generators(order["generators"])
 
 
-def surroundings(run: Run, loader: Reader | Together | None, validation: EvaluationLoop) -> dict[str, Any]:
-    """What a validation changes, though it does not train: it begins anew where it was interrupted."""
-    return {
-        "orders": orders([loader]),
-        "random": collect_rng_state(),
-        "generators": {
-            name: [generator_state(each) for each in generators_of(owner)] for name, owner in _owners(run)
-        },
-        "validation": validation.rest(),
-        "loggers": [logger.position() for logger in run.loggers],
-    }
+class Whereabouts:
+    """Where a fit stands: what its checkpoints hold for going on to the same bits, and what one has told.
+
+    Args:
+        run: What the parts of a run share.
+        validation: The loop that validates. What it changes is kept as it was before, as an interrupted
+            validation begins anew.
+
+    Attributes:
+        kept: What a checkpoint told, until it is needed.
+        moment: The state to go on from after an epoch was cut off.
+    """
+
+    def __init__(self, run: Run, validation: EvaluationLoop) -> None:
+        self._run = run
+        self._validation = validation
+        self.reset()
+
+    def reset(self) -> None:
+        """A new run begins."""
+        self.kept: dict[str, Any] | None = None
+        self.moment: dict[str, Any] | None = None
+        self._before: dict[str, Any] | None = None  # surroundings, before the validation under way
+        self._modes: dict[str, bool] | None = None  # and modes
+        self._first: dict[str, dict[str, bool]] = {"modes": {}, "trained": {}}
+
+    def begin(self) -> None:
+        """Training begins: what hooks switch from here on is what a checkpoint has to hold."""
+        self._first = {"modes": _modes(self._run.module), "trained": _trained(self._run.module)}
+
+    def enter_validation(self, loader: Reader | Together | None) -> None:
+        """A validation begins, until `leave_validation`."""
+        self._before, self._modes = self._surroundings(loader), _modes(self._run.module)
+
+    def validated(self) -> None:
+        """A validation has its metrics: what is saved from here on goes on after it."""
+        self._before = None
+
+    def leave_validation(self) -> None:
+        """A validation is over, also one over nothing."""
+        self._before = self._modes = None
+
+    def state_dict(
+        self, loader: Reader | Together | None, batches: Fetcher | None, step: Step | None
+    ) -> dict[str, Any]:
+        """What a checkpoint needs beside the field's common form.
+
+        Args:
+            loader: The training data.
+            batches: Its pass, if one began.
+            step: What trains on a batch, if an epoch began.
+        """
+        run, progress = self._run, self._run.progress
+        if self.moment is not None:
+            return self.moment
+        if self.kept is not None:  # nothing was trained since then
+            return {**self.kept, "metrics": run.metrics.state_dict(), "in_epoch_end": False}
+        is_within = progress.in_epoch and not progress.in_epoch_end
+        kept = {**(self._before or self._surroundings(loader)), "metrics": run.metrics.state_dict()}
+        kept |= {"in_epoch_end": progress.in_epoch_end, "switched": self._switched()}
+        if batches is not None and (batches.is_open or is_within):
+            kept["position"] = batches.position(progress.batch if is_within else 0)
+        return {**kept, **_window(run, step)} if is_within and step is not None else kept
+
+    def restore(self, kept: dict[str, Any], loader: Reader | Together | None) -> None:
+        """Put back what hooks switched, and the random generators: nothing may draw before the next batch."""
+        module, switched = self._run.module, kept.get("switched", {"modes": {}, "trained": {}})
+        for name, part in module.named_modules():
+            part.training = switched["modes"].get(name, part.training)
+        for name, parameter in module.named_parameters():
+            if name in switched["trained"]:
+                parameter.requires_grad = switched["trained"][name]
+        restore_orders([loader], kept["orders"])
+        self._validation.settle_order(kept["validation"])
+        for name, owner in _owners(self._run):
+            for generator, state in zip(generators_of(owner), kept["generators"].get(name, ()), strict=False):
+                set_generator_state(generator, state)
+        set_rng_state(kept["random"])
+
+    def _surroundings(self, loader: Reader | Together | None) -> dict[str, Any]:
+        """What a validation changes, though it does not train."""
+        run = self._run
+        return {
+            "orders": orders([loader]),
+            "random": collect_rng_state(),
+            "generators": {
+                name: [generator_state(each) for each in generators_of(owner)] for name, owner in _owners(run)
+            },
+            "validation": self._validation.rest(),
+            "loggers": [logger.position() for logger in run.loggers],
+        }
+
+    def _switched(self) -> dict[str, dict[str, bool]]:
+        """Which parts are in another mode, and which parameters trained or not, than as training began.
+
+        No more than that: whoever freezes other layers before going on from a checkpoint means it.
+        """
+        module = self._run.module
+        now = {"modes": self._modes or _modes(module), "trained": _trained(module)}
+        return {
+            kind: {name: value for name, value in now[kind].items() if first.get(name, value) != value}
+            for kind, first in self._first.items()
+        }
 
 
-def training(run: Run, batches: Fetcher | None, step: Step | None) -> dict[str, Any]:
-    """Where training is: what was logged, the place in the data, and gradients for a step to come."""
-    progress = run.progress
-    is_within = progress.in_epoch and not progress.in_epoch_end
-    kept = {"metrics": run.metrics.state_dict(), "in_epoch_end": progress.in_epoch_end}
-    if batches is not None and (batches.is_open or is_within):
-        kept["position"] = batches.position(progress.batch if is_within else 0)
-    return {**kept, **_window(run, step)} if is_within and step is not None else kept
+def _modes(module: nn.Module) -> dict[str, bool]:
+    return {name: part.training for name, part in module.named_modules()}
+
+
+def _trained(module: LightningModule) -> dict[str, bool]:
+    toggled = vars(module).get("_toggled", {})  # but for a moment
+    return {name: toggled.get(each, each.requires_grad) for name, each in module.named_parameters()}
 
 
 def restore_writings(run: Run, kept: dict[str, Any]) -> None:
@@ -75,18 +169,6 @@ def restore_writings(run: Run, kept: dict[str, Any]) -> None:
     run.metrics.load_state_dict(kept["metrics"])
     for logger, position in zip(run.loggers, kept["loggers"], strict=False):
         logger.go_on(position)
-
-
-def restore_surroundings(
-    run: Run, kept: dict[str, Any], loader: Reader | Together | None, validation: EvaluationLoop
-) -> None:
-    """Put the random generators back: nothing may draw before that."""
-    restore_orders([loader], kept["orders"])
-    validation.settle_order(kept["validation"])
-    for name, owner in _owners(run):
-        for generator, state in zip(generators_of(owner), kept["generators"].get(name, ()), strict=False):
-            set_generator_state(generator, state)
-    set_rng_state(kept["random"])
 
 
 def _owners(run: Run) -> list[tuple[str, Any]]:

@@ -12,7 +12,6 @@ from levin.core.optimizers import SchedulerSet
 from levin.data.combined import length_of
 from levin.data.reader import Readers
 from levin.data.waiting import Waiting, advice
-from levin.trainer import exact
 from levin.trainer.arguments import Setting, batches_to_run
 from levin.trainer.dataloaders import (
     close_all,
@@ -26,6 +25,7 @@ from levin.trainer.dataloaders import (
     together,
     without_shuffling,
 )
+from levin.trainer.exact import Whereabouts, restore_window, restore_writings, settle
 from levin.trainer.gradients import Watch
 from levin.trainer.schedules import tell_plans
 from levin.trainer.states import RunningStage
@@ -86,9 +86,7 @@ class FitLoop:
         self._schedulers = SchedulerSet([])
         self._validation_rule: Callable[[], bool] | None = None  # of the running epoch; None: no validation
         self._told_of_minimum = False
-        self._kept: dict[str, Any] | None = None  # what a checkpoint told, until it is needed
-        self._moment: dict[str, Any] | None = None  # the state to go on from after an epoch was cut off
-        self._surroundings: dict[str, Any] | None = None  # as they were before the validation under way
+        self._where = Whereabouts(run, validation)
 
     # ------------------------------------------------------------------ the loop
 
@@ -96,9 +94,10 @@ class FitLoop:
         """Train until a limit is reached or somebody stops it."""
         run = self._run
         self.set_up()
+        self._where.begin()
         if self.is_done():
-            if self._kept is not None:
-                exact.restore_surroundings(run, self._kept, self._loader, self.validation)
+            if self._where.kept is not None:
+                self._where.restore(self._where.kept, self._loader)
             return
         if self._must_load_validation():
             self.validation.set_up_data()
@@ -161,7 +160,7 @@ class FitLoop:
         if run.watch is not None:
             run.watch.hear()
         if progress.is_cut_off:
-            self._moment = self.state_dict()
+            self._where.moment = self.state_dict()
         run.metrics.end_batches()
         progress.in_epoch_end, progress.is_logged = True, False
         for hook in run.hooks.on_train_epoch_end:
@@ -199,9 +198,9 @@ class FitLoop:
             module = run.module
             run.hooks.bind("on_validation_model_zero_grad", module)()
         began = time.perf_counter()
-        self._surroundings = exact.surroundings(run, self._loader, self.validation)
+        self._where.enter_validation(self._loader)
         self.validation.run(when_known=self._metrics_known)
-        self._surroundings = None  # where it ran over nothing
+        self._where.leave_validation()
         self.waiting.aside_s += time.perf_counter() - began
         run.state.stage = RunningStage.TRAINING
         run.progress.validated_at = time.monotonic()  # to write a checkpoint takes its time, too
@@ -211,31 +210,38 @@ class FitLoop:
         progress = self._run.progress
         progress.validation_done()
         progress.scheduler_steps += self._schedulers.step("validation", progress.validations)
-        self._surroundings = None  # what is saved from here on goes on after it
+        self._where.validated()
 
     # ------------------------------------------------------------------ stopping and going on
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the field's common form for a run that goes on to the same bits."""
-        if self._moment is not None:
-            return self._moment
-        if self._kept is not None:  # nothing was trained since then
-            return {**self._kept, "metrics": self._run.metrics.state_dict(), "in_epoch_end": False}
+        drawn = {} if self.source is None else self.source.drawn
         return {
-            **(self._surroundings or exact.surroundings(self._run, self._loader, self.validation)),
-            **exact.training(self._run, self._batches, self._step),
+            "drawn": {kind: drawn[kind] for kind in ("setup", "train") if kind in drawn},
             "loaded_in_epoch": self.loaded_in_epoch,
             "count": self.max_batches if self._is_short else None,
+            **self._where.state_dict(self._loader, self._batches, self._step),
         }
 
     def load_state_dict(self, kept: dict[str, Any] | None) -> None:
         """Take back what `state_dict` gave, each part when its time comes; None if there was nothing."""
-        self._kept = kept if kept is not None and "random" in kept else None
+        self._where.kept = kept if kept is not None and "random" in kept else None
+
+    def begin(self, kept: dict[str, Any] | None) -> None:
+        """Before anything is set up: let hooks draw what they drew in the run that is gone on with."""
+        source = self.source
+        assert source is not None
+        if kept is not None:
+            source.drawn_before = dict(kept.get("drawn", {}))
+            if "drawn" in kept.get("validation", {}):
+                source.drawn_before["val"] = kept["validation"]["drawn"]
+        source.may_draw("setup")
 
     def _take_up(self, kept: dict[str, Any]) -> None:
         """Be, before the first epoch, where the run was that wrote the checkpoint."""
         progress = self._run.progress
-        exact.restore_writings(self._run, kept)
+        restore_writings(self._run, kept)
         if kept["in_epoch_end"] and not progress.unfinished:
             if not progress.is_logged:
                 self._log_epoch(progress.epoch - 1)
@@ -252,7 +258,7 @@ class FitLoop:
         self.validation.settle(kept["validation"])
         position = kept.get("position")
         if position is None or position["is_over"]:
-            exact.settle([self._loader], kept["orders"])
+            settle([self._loader], kept["orders"])
         if position is not None:
             set_epoch(self.loaders, self._run.progress.epoch)
             self._open(position)
@@ -263,10 +269,13 @@ class FitLoop:
         """Everything that is settled before the first batch."""
         run, progress = self._run, self._run.progress
         torch.set_grad_enabled(True)
-        (kept, self._kept), progress.in_epoch = (self._kept, None), True
+        (kept, self._where.kept), progress.in_epoch = (self._where.kept, None), True
         if progress.epoch - self.loaded_in_epoch >= (
             run.intervals.reload_dataloaders_every_n_epochs or math.inf
         ):
+            if kept is not None:  # a hook that makes loaders may draw
+                self._where.restore(kept, self._loader)
+                kept = None
             self._load()
         self._settle_epoch(kept)
         if not progress.unfinished:
@@ -286,7 +295,7 @@ class FitLoop:
                 progress.is_last_batch or progress.batch % run.updates.accumulate_grad_batches == 0
             )
             if kept is not None and "step" in kept:
-                exact.restore_window(run, kept, self._step)
+                restore_window(run, kept, self._step)
             if not progress.is_settled:
                 self._settle_batch(self._step)
         if self._epoch_is_over():  # somebody asked for it as the epoch began
@@ -300,7 +309,7 @@ class FitLoop:
             self._batches = None  # that was the pass of the last epoch
             set_epoch(self.loaders, self._run.progress.epoch)
         if kept is not None:
-            exact.restore_surroundings(self._run, kept, self._loader, self.validation)
+            self._where.restore(kept, self._loader)
 
     def _settle_batch(self, step: Step) -> None:
         """Do what is still to come after the newest batch: the checkpoint was written before it was done."""
@@ -332,8 +341,8 @@ class FitLoop:
         configs = run.lr_scheduler_configs if module.automatic_optimization else []
         move = run.hooks.bind("lr_scheduler_step", module)
         self._schedulers = SchedulerSet(configs, move, lambda: run.metrics.callback_metrics)
-        if self._kept is not None:
-            self._take_up(self._kept)
+        if self._where.kept is not None:
+            self._take_up(self._where.kept)
         self._load()
         self._open_first()
         run.profiler.attach(module, self.max_batches)
@@ -345,7 +354,7 @@ class FitLoop:
         self.source, self.loaders, self._loader, self._batches = source, None, None, None
         self._is_short = self._has_advised = self._has_told_of_none = False
         self.max_batches = self.val_check_batch = math.inf
-        self._kept = self._moment = self._surroundings = None
+        self._where.reset()
 
     def _must_load_validation(self) -> bool:
         """Whether the validation data is needed before the first epoch: its absence should be told early."""
@@ -365,8 +374,8 @@ class FitLoop:
         """Open the training data, if nobody did yet."""
         if self._loader is None:
             return
-        if self._kept is not None:
-            self._go_on(self._kept)
+        if self._where.kept is not None:
+            self._go_on(self._where.kept)
         elif self._batches is None:
             set_epoch(self.loaders, self._run.progress.epoch)  # before workers read ahead
             unfinished = self._run.progress.unfinished

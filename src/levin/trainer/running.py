@@ -150,12 +150,14 @@ class RunningTrainer(TrainerView):
         rank = self.local_rank if self.world_size > 1 else None
         self.profiler.setup(stage=str(self.state.fn), local_rank=rank, log_dir=self.log_dir)
         self.metrics.start_run(module, compiled=run.compiler is not None)
+        checkpoint = self._read(choice, weights_only)
+        if is_fit:
+            self.fit_loop.begin(None if checkpoint is None else checkpoint.get("levin"))
         self._set_up_data(module)
         for name in ("configure_sharded_model", "configure_model"):
             if overrides(module, name, LightningModule):
                 with self.strategy.module_init_context():
                     self._call(module, name)
-        checkpoint = self._read(choice, weights_only)
         if checkpoint is not None and not self.strategy.restore_after_setup:
             saving.restore_model(run, checkpoint, self.callbacks)
         self.strategy.setup_module(module)
@@ -167,13 +169,17 @@ class RunningTrainer(TrainerView):
                 hook()
         self._log_hyperparameters(module)
         if is_fit:
-            checkpoint = settings.settle(run, checkpoint, run.reset)
-        if is_fit and checkpoint is not None:
-            saving.restore_training(run, checkpoint)
-            self.fit_loop.load_state_dict(checkpoint.get("levin"))
-        if is_fit and any(isinstance(callback, Checkpoint) for callback in self.callbacks):
-            saving.check(run, self.callbacks)
+            self._take_up_training(checkpoint)
         module.zero_grad()
+
+    def _take_up_training(self, checkpoint: dict[str, Any] | None) -> None:
+        """Be where the checkpoint's run was, but for what is to begin anew."""
+        checkpoint = settings.settle(self.run, checkpoint, self.run.reset)
+        if checkpoint is not None:
+            saving.restore_training(self.run, checkpoint)
+            self.fit_loop.load_state_dict(checkpoint.get("levin"))
+        if any(isinstance(callback, Checkpoint) for callback in self.callbacks):
+            saving.check(self.run, self.callbacks)
 
     def _settle_versions(self) -> None:
         """Let the loggers decide where they write, before anybody asks."""
