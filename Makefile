@@ -24,7 +24,7 @@ demo: $(VENV)/.with-demo
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.with-parity
+test-slow: $(VENV)/.with-slow
 	$(BIN)/python -m pytest -m "slow or parity"
 
 check: $(VENV)/.with-dev

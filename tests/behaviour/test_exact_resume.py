@@ -490,6 +490,20 @@ def test_samples_that_were_trained_on_are_not_read_again(quiet, tmp_path):
     assert sorted(read) == list(range(SIZE))
 
 
+def test_what_is_frozen_before_a_fit_that_goes_on_stays_frozen(quiet, tmp_path):
+    trainer = quiet(max_steps=3)
+    trainer.fit(Noisy(), shuffled(), validation())
+    trainer.save_checkpoint(tmp_path / "three.ckpt")
+    model = Noisy()
+    model.net[0].requires_grad_(False)
+    model.net[1].eval()
+    quiet(max_steps=5).fit(model, shuffled(), validation(), ckpt_path=tmp_path / "three.ckpt")
+    saved = torch.load(tmp_path / "three.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(model.net[0].weight, saved["net.0.weight"])
+    assert torch.equal(model.net[1].running_mean, saved["net.1.running_mean"])
+    assert not torch.equal(model.net[3].weight, saved["net.3.weight"])
+
+
 def test_weights_alone_hold_no_state_of_the_run(quiet, tmp_path):
     trainer = quiet(max_steps=1)
     trainer.fit(Noisy(), shuffled(), validation())

@@ -129,9 +129,12 @@ class Fetcher:
     def _read_first(self) -> None:
         """Read the first batch: that takes as long as workers need to begin."""
         began = time.perf_counter()
-        if not self.fetched:
-            self._batches.note_first()
-        self._ahead = self._next(self._source, _NOTHING) if self.fetched < self.count else _NOTHING
+        if self.fetched >= self.count:
+            self._ahead = _NOTHING
+        elif self.fetched:
+            self._ahead = self._next(self._source, _NOTHING)
+        else:
+            self._ahead = self._batches.read_first(self._next, self._source, _NOTHING)
         self.waiting.opening_s += time.perf_counter() - began
 
     def _give_out(self) -> Iterator[Any]:

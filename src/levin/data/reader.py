@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -58,6 +58,7 @@ class Reader(Iterable[Any]):
         self.loader: Any = loader
         self._seeds_samples = seeds_samples and _reads_by_index(loader) and loader.num_workers > 0
         self._indices: _Indices | None = None
+        self._first: int | None = None  # tells the first batch from others
         self._opened: Any = loader  # what is iterated over: the loader, or a copy with our indices
         if self._seeds_samples or (_reads_by_index(loader) and not _has_torchs_order(loader)):
             self._take_indices()
@@ -78,10 +79,18 @@ class Reader(Iterable[Any]):
         self._note_opening()
         return self._open(skip=0)
 
-    def note_first(self) -> None:
-        """The first batch is about to be read: where there are no workers, samplers draw their order now."""
+    def read_first(self, read: Callable[..., Any], *source: Any) -> Any:
+        """Read the first batch of a new pass: where there are no workers, samplers draw their order with it.
+
+        Args:
+            read: What reads it.
+            *source: What ``read`` takes: the pass, and what to give if there is no batch.
+        """
         if getattr(self.loader, "num_workers", 0) == 0 and isinstance(self.loader, DataLoader):
             self._opening["rng_at_first"] = collect_rng_state(include_cuda=False)
+        batch = read(*source)
+        self._first = None if _reads_by_index(self.loader) else fingerprint(batch)
+        return batch
 
     def position(self, taken: int) -> dict[str, Any]:
         """Where the pass is, for a checkpoint: plain values and tensors.
@@ -89,9 +98,8 @@ class Reader(Iterable[Any]):
         Args:
             taken: The number of batches that it gave.
         """
-        position: dict[str, Any] = {"opening": self._opening, "taken": taken}
-        if self._indices is not None:
-            position["first"] = self._indices.first
+        first = self._first if self._indices is None else self._indices.first
+        position: dict[str, Any] = {"opening": self._opening, "taken": taken, "first": first}
         if isinstance(self.loader, Stateful):
             position["loader"] = self.loader.state_dict()
         elif self.knows_its_place:
@@ -242,10 +250,12 @@ class Reader(Iterable[Any]):
         iterator = self._open(skip=0, rng_at_first=self._opening.get("rng_at_first"))
         if is_stateful:
             return iterator
-        before = _global_state()
-        for _ in range(taken):
-            next(iterator, None)
-        if taken and getattr(self.loader, "num_workers", 0) == 0 and _global_state() != before:
+        before, is_same = _global_state(), True
+        for batch_idx in range(taken):
+            batch = next(iterator, None)
+            if batch_idx == 0:
+                is_same = self._is_first(batch, position.get("first"))
+        if taken and is_same and getattr(self.loader, "num_workers", 0) == 0 and _global_state() != before:
             what = type(self.loader if dataset is None else dataset).__name__
             rank_zero_warn(
                 f"The run can't go on exactly where it stopped: {what} draws from the global random "
@@ -254,6 +264,22 @@ class Reader(Iterable[Any]):
                 "`load_state_dict`."
             )
         return iterator
+
+    def _is_first(self, batch: Any, first: int | None) -> bool:
+        """Whether a pass that begins again begins as it did."""
+        self._first = fingerprint(batch)
+        if first is None or first == self._first:
+            return True
+        what = type(getattr(self.loader, "dataset", self.loader)).__name__
+        draws = "It draws from something"
+        if getattr(self.loader, "persistent_workers", False):
+            draws = "Worker processes that live on from epoch to epoch (persistent_workers=True) draw numbers"
+        rank_zero_warn(
+            f"The run can't go on exactly where it stopped: {what}, read again, begins with another batch "
+            f"than before. {draws} that no checkpoint holds. Let it draw from a torch.Generator that "
+            "`__iter__` makes and seeds, or give it `state_dict` and `load_state_dict`."
+        )
+        return False
 
 
 class Readers:
@@ -381,6 +407,20 @@ def _digest(opening: dict[str, Any]) -> int:
                 state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state).encode()
             )
     return int.from_bytes(digest.digest(), "little")
+
+
+def fingerprint(batch: Any) -> int:
+    """A number for what is in a batch: the beginnings of its tensors, and its plain values."""
+    if isinstance(batch, torch.Tensor):
+        if batch.layout is not torch.strided or batch.is_quantized or not batch.numel():
+            return zlib.crc32(str(batch.shape).encode())
+        start = batch.detach().flatten()[:4096].cpu().contiguous()
+        return zlib.crc32(start.view(torch.uint8).numpy().tobytes())
+    if isinstance(batch, dict):
+        batch = list(batch.values())
+    if isinstance(batch, (list, tuple)):
+        return zlib.crc32(repr([fingerprint(part) for part in batch[:100]]).encode())
+    return zlib.crc32(repr(batch).encode()) if isinstance(batch, (str, bytes, int, float)) else 0
 
 
 def _global_state() -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from levin.data.combined import CombinedLoader, length_of
@@ -48,8 +48,9 @@ class Together(Iterable[Any]):
             part.has_ended = False
         return self._open()
 
-    def note_first(self) -> None:
-        """Nothing: each part notes it for itself."""
+    def read_first(self, read: Callable[..., Any], *source: Any) -> Any:
+        """Read the first batch of a new pass: each part notes for itself what it needs."""
+        return read(*source)
 
     def position(self, taken: int) -> dict[str, Any]:
         """Where the pass is, for a checkpoint."""
@@ -100,10 +101,10 @@ class _Part(Iterable[Any]):
         return self._counted(self.reader.go_on(position), is_new=False)
 
     def _counted(self, source: Iterator[Any], *, is_new: bool) -> Iterator[Any]:
-        if is_new:
-            self.reader.note_first()
         over = object()
-        while (batch := next(source, over)) is not over:
+        batch = self.reader.read_first(next, source, over) if is_new else next(source, over)
+        while batch is not over:
             self.taken += 1
             yield batch
+            batch = next(source, over)
         self.has_ended = True

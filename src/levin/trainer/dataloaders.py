@@ -75,6 +75,17 @@ class DataSource:
             return not isinstance(given, (list, tuple, dict)) or bool(given)
         return overrides(self._owner, f"{kind}_dataloader", DataHooks)
 
+    def set_up(self, kept: dict[str, Any] | None) -> None:
+        """Before `setup`: let hooks find the random states that they found in a run that is gone on with.
+
+        Args:
+            kept: What its checkpoint told.
+        """
+        kept = kept or {}
+        validation = {"val": kept.get("validation", {}).get("drawn")}
+        self.drawn_before = {**kept.get("drawn", {}), **validation}
+        self.may_draw("setup")
+
     def may_draw(self, kind: str) -> None:
         """A hook is about to be called that makes data of a kind."""
         state = self.drawn_before.pop(kind, None)

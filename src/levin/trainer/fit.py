@@ -228,16 +228,6 @@ class FitLoop:
         """Take back what `state_dict` gave, each part when its time comes; None if there was nothing."""
         self._where.kept = kept if kept is not None and "random" in kept else None
 
-    def begin(self, kept: dict[str, Any] | None) -> None:
-        """Before anything is set up: let hooks draw what they drew in the run that is gone on with."""
-        source = self.source
-        assert source is not None
-        if kept is not None:
-            source.drawn_before = dict(kept.get("drawn", {}))
-            if "drawn" in kept.get("validation", {}):
-                source.drawn_before["val"] = kept["validation"]["drawn"]
-        source.may_draw("setup")
-
     def _take_up(self, kept: dict[str, Any]) -> None:
         """Be, before the first epoch, where the run was that wrote the checkpoint."""
         progress = self._run.progress

@@ -152,7 +152,8 @@ class RunningTrainer(TrainerView):
         self.metrics.start_run(module, compiled=run.compiler is not None)
         checkpoint = self._read(choice, weights_only)
         if is_fit:
-            self.fit_loop.begin(None if checkpoint is None else checkpoint.get("levin"))
+            assert self.fit_loop.source is not None
+            self.fit_loop.source.set_up(None if checkpoint is None else checkpoint.get("levin"))
         self._set_up_data(module)
         for name in ("configure_sharded_model", "configure_model"):
             if overrides(module, name, LightningModule):

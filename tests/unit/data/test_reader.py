@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset, WeightedRandomSampler
 
-from levin.data.reader import Reader
+from levin.data.reader import Reader, fingerprint
 from levin.utils.seed import collect_rng_state, seed_everything, set_rng_state
 
 
@@ -263,8 +264,8 @@ def test_something_that_draws_before_the_first_batch_does_not_matter():
     def begin(reader):
         iterator = iter(reader)
         torch.rand(3)  # as a hook may
-        reader.note_first()
-        return iterator
+        yield reader.read_first(next, iterator)
+        yield from iterator
 
     seed_everything(7, verbose=False)
     reader = Reader(DataLoader(Ids(), batch_size=4, shuffle=True))
@@ -278,6 +279,79 @@ def test_a_stream_that_draws_with_the_model_is_told():
     position = reader.position(1)
     with pytest.warns(UserWarning, match="Stream draws from the global random generators"):
         Reader(DataLoader(Stream(), batch_size=2)).go_on(position)
+
+
+def _second_pass(reader):
+    """A position in it, at which one batch was taken."""
+    list(reader)
+    reader.read_first(next, iter(reader))
+    return reader.position(1)
+
+
+class DrawsAnywhere(IterableDataset):
+    """Draws from a generator that nobody knows of."""
+
+    rng = (np.random.default_rng(1),)
+
+    def __iter__(self):
+        yield from self.rng[0].random(8)
+
+
+def test_a_stream_that_gives_something_else_when_it_is_read_again_is_told():
+    position = _second_pass(Reader(DataLoader(DrawsAnywhere(), batch_size=2)))
+    with pytest.warns(UserWarning, match="DrawsAnywhere, read again, begins with another batch than before"):
+        Reader(DataLoader(DrawsAnywhere(), batch_size=2)).go_on(position)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draws", [True, False])
+def test_workers_that_live_on_are_told_of_where_they_draw(draws):
+    def loader():
+        data = Stream() if draws else range(8)
+        return Reader(DataLoader(Replayed(data), batch_size=2, num_workers=1, persistent_workers=True))
+
+    reader, again = loader(), loader()
+    position = _second_pass(reader)
+    if draws:
+        with pytest.warns(UserWarning, match=r"live on from epoch to epoch \(persistent_workers=True\)"):
+            again.go_on(position)
+    else:
+        again.go_on(position)
+    reader.close()
+    again.close()
+
+
+class Replayed(IterableDataset):
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        yield from self.data
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        torch.rand(3, 2, dtype=torch.bfloat16), torch.tensor(3), torch.zeros(0), torch.eye(3).to_sparse(),
+        {"x": [torch.rand(2), "text", None, 3.5]}, torch.rand(2, 3).T, torch.tensor([True, False]),
+        torch.rand(2, dtype=torch.complex64), object(), (torch.arange(10_000), b"raw"),
+    ],
+)  # fmt: skip
+def test_a_batch_has_one_fingerprint(batch):
+    assert fingerprint(batch) == fingerprint(copy.deepcopy(batch))
+
+
+def test_other_batches_have_other_fingerprints():
+    batches = [
+        torch.zeros(2),
+        torch.zeros(3),
+        torch.ones(2),
+        [torch.ones(2), 1],
+        [torch.ones(2), 2],
+        "a",
+        "b",
+    ]
+    assert len(set(map(fingerprint, batches))) == len(batches)
 
 
 def test_a_position_can_be_in_a_checkpoint(tmp_path):
