@@ -9,6 +9,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 import levin as L
+from levin.testing import BoringModel
 from levin.utils.errors import MisconfigurationException
 from levin.utils.types import LRSchedulerConfig
 
@@ -711,3 +712,18 @@ def test_optimizers_and_schedulers_go_on_from_a_checkpoint(quiet, batches, tmp_p
     quiet(max_epochs=4).fit(second, batches(3), ckpt_path=tmp_path / "half.ckpt")
     assert second.weight.item() == whole.weight.item()
     assert first.rates + second.rates == whole.rates
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS], ids=lambda kind: kind.__name__)
+def test_a_hook_before_the_step_sees_the_gradients_of_the_batch(kind, quiet):
+    """LBFGS alone asks for them within its step."""
+    seen = []
+
+    class Model(BoringModel):
+        def configure_optimizers(self):
+            optimizer = kind(self.parameters(), lr=0.1)
+            optimizer.register_step_pre_hook(lambda *_: seen.append(self.layer.weight.grad is not None))
+            return optimizer
+
+    quiet(max_steps=1).fit(Model())
+    assert seen == [kind is torch.optim.SGD]

@@ -8,9 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
+from torch.optim import LBFGS
 
 from levin.core.module import LightningModule
 from levin.core.optimizers import SkipStep
+from levin.precision.base import Precision
+from levin.strategies.base import Strategy
 from levin.trainer.former_hooks import FORMER_KEYS, tell_of_former_keys
 from levin.trainer.gradients import Window, finisher
 from levin.utils.errors import MisconfigurationException
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
 
     from levin.core.metrics import Metrics
     from levin.core.optimizers import LightningOptimizer
-    from levin.precision.base import Precision
-    from levin.strategies.base import Strategy
     from levin.trainer.dispatch import HookTable
     from levin.trainer.gradients import Watch
     from levin.trainer.progress import Progress
@@ -94,6 +95,7 @@ class AutomaticStep:
         self.optimizer: Optimizer
         self.wrapped: LightningOptimizer
         self.zero_grad: Callable[[], None]
+        self.asks_for_loss: bool
         self.take_optimizers(run)
         self.accumulate: int = 1
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
@@ -126,7 +128,11 @@ class AutomaticStep:
             with self.strategy.block_backward_sync():
                 self.closure()
         elif self.custom_step is None:
-            self.strategy.optimizer_step(self.optimizer, self.closure)
+            if self.asks_for_loss:
+                self.strategy.optimizer_step(self.optimizer, self.closure)
+            else:
+                self.closure()
+                self.strategy.optimizer_step(self.optimizer)
             self.progress.step += self.precision.stepped  # a scaler may have left it out
         else:
             self.custom_step(self.progress.epoch, batch_idx, self.wrapped, self.closure)
@@ -144,6 +150,7 @@ class AutomaticStep:
         # what comes before a step belongs to the call of `optimizer.step`, wherever that is made
         self.wrapped.before_step = self._prepare_step
         self.zero_grad = self._zero_grad(run)
+        self.asks_for_loss = _asks_for_loss(run, self.optimizer)
 
     def pass_over(self, batch_idx: int, is_last: bool) -> None:
         """Do without a batch: a window that ends with it is dropped, or what there is of it normalised."""
@@ -487,6 +494,17 @@ def _refuse_idle_step(is_overridden: bool, optimizer: Optimizer) -> None:
         f"{where} did not call the closure that it got, so that `training_step` did not run. Pass it on "
         "(`optimizer.step(closure=optimizer_closure)`), or, to leave out a step, call it "
         "(`optimizer_closure()`)."
+    )
+
+
+def _asks_for_loss(run: Run, optimizer: Optimizer) -> bool:
+    """Whether a step has to get the closure: torch's optimizers but LBFGS would only call it first of all."""
+    strategy = run.strategy
+    is_torchs = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)
+    return (
+        not is_torchs
+        or overrides(strategy, "optimizer_step", Strategy)
+        or overrides(strategy.precision, "optimizer_step", Precision)
     )
 
 
