@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from levin.cli.ledger import fingerprint
 from levin.cli.main import main
 
 PROGRAM = """
 import sys
+import time
 import numpy as np
 import torch
 import levin as L
@@ -32,8 +31,12 @@ class Model(L.LightningModule):
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Linear(4, 1)
+        self.past, self.made = [], time.time()
 
     def training_step(self, batch):
+        if "list" in sys.argv:
+            self.past.append(batch.sum().item())
+            batch = batch + len(self.past)
         loss = torch.nn.functional.dropout(self.layer(batch), 0.5).square().mean()
         self.log("loss", loss)
         return loss
@@ -87,17 +90,16 @@ def test_a_generator_that_no_checkpoint_holds_is_found_and_named(verify):
 
 
 @pytest.mark.slow
+def test_a_list_that_no_checkpoint_holds_is_found_and_named(verify):
+    status, said = verify("list")
+    assert status == 1
+    assert " module.past: not as without a stop" in said
+    assert "made" not in said
+
+
+@pytest.mark.slow
 def test_a_program_that_trains_nothing_can_not_be_judged(verify):
     assert verify("nothing") == (
         2,
         "The program trained nothing: it does not call `Trainer.fit`, or has no data.\n",
     )
-
-
-def test_what_is_other_data_has_another_fingerprint():
-    batch = {"x": [torch.ones(2), (1, "a")], "y": torch.zeros(3, dtype=torch.bfloat16)}
-    same = {"x": [torch.ones(2), (1, "a")], "y": torch.zeros(3, dtype=torch.bfloat16)}
-    assert fingerprint(batch) == fingerprint(same)
-    same["y"][1] = 1
-    assert fingerprint(batch) != fingerprint(same)
-    assert fingerprint(torch.tensor([1, 2])) != fingerprint(torch.tensor([2, 1]))

@@ -10,23 +10,29 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import math
 import os
 import runpy
 import signal
 import sys
-import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
-from levin.core.callback import Checkpoint
+from levin.core.callback import Callback, Checkpoint
+from levin.core.datamodule import LightningDataModule
 from levin.core.metrics import to_numbers
+from levin.core.module import LightningModule
 from levin.trainer.trainer import Trainer
+from levin.utils.fingerprint import fingerprint
 from levin.utils.seed import collect_rng_state, generator_state, generators_within
 
+_MOST = 100_000  # parts of a value that is looked at
 MOMENTS = ("start", "backward", "end", "saved")
 """Where in a batch a program can be killed: before it, after its backward, its step, its checkpoint."""
 
@@ -78,6 +84,7 @@ class Ledger(Checkpoint):
                 **{name: fingerprint(state) for name, state in collect_rng_state().items()},
                 **{name: fingerprint(generator_state(each)) for name, each in _generators(trainer)},
             },
+            "state": dict(_state(trainer)),
         }
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -94,38 +101,59 @@ class Ledger(Checkpoint):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fingerprint(value: Any, start: int = 0) -> int:
-    """A number that tells nested data from other data, whatever holds it."""
-    if isinstance(value, torch.Tensor):
-        tensor = value.detach().cpu().contiguous().flatten()
-        return zlib.crc32(tensor.view(torch.uint8).numpy().tobytes(), start)
-    if isinstance(value, Mapping):
-        value = [part for item in value.items() for part in item]
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            start = fingerprint(part, start)
-        return start
-    if hasattr(value, "__dict__"):
-        return fingerprint(vars(value), start)
-    return zlib.crc32(repr(value).encode(), start)
-
-
 def _generators(trainer: Trainer) -> Iterator[tuple[str, Any]]:
     """The random generators that a program holds, by where they are."""
-    loader = trainer.train_dataloader
-    owners = {
-        "train_dataloader": loader,
+    owners: dict[str, Any] = {
+        "train_dataloader": trainer.train_dataloader,
         "module": trainer.lightning_module,
         "datamodule": trainer.datamodule,
         **{type(callback).__name__: callback for callback in trainer.callbacks},
+        **{name: SimpleNamespace(**variables) for name, variables in _programs_own()},
     }
+    yield from generators_within(**owners).items()
+
+
+def _state(trainer: Trainer) -> Iterator[tuple[str, int]]:
+    """What else a program may keep from batch to batch: plain values, by where they are."""
+    module = trainer.lightning_module
+    assert module is not None
+    for name, parameter in module.named_parameters():
+        yield f"module.{name}.requires_grad", parameter.requires_grad
+    owners: list[tuple[str, Any]] = [
+        *module.named_modules(prefix="module"),
+        ("datamodule", trainer.datamodule),
+        ("train_dataloader.dataset", getattr(trainer.train_dataloader, "dataset", None)),
+        *((type(each).__name__, each) for each in trainer.callbacks if not isinstance(each, Ledger)),
+    ]
+    theirs = [(name, owner) for name, owner in owners if not type(owner).__module__.startswith("levin.")]
+    found = [*((name, getattr(owner, "__dict__", {})) for name, owner in theirs), *_programs_own()]
+    for owner_name, variables in found:
+        for name, value in variables.items():
+            if name not in _OURS and _is_plain(value):
+                value = list(value) if isinstance(value, deque) else value
+                yield f"{owner_name}.{name}", fingerprint(value)
+
+
+_OURS = {*vars(LightningModule()), *vars(LightningDataModule()), *vars(Callback())} - {"training"}
+"""Attributes that are levin's and torch's, of which a checkpoint holds what it has to."""
+
+
+def _is_plain(value: Any, depth: int = 3) -> bool:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple, deque)):
+        return depth > 0 and len(value) < _MOST and all(_is_plain(part, depth - 1) for part in value)
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return math.prod(value.shape) < _MOST
+    return isinstance(value, (str, bytes, int, float, complex, np.generic, type(None)))
+
+
+def _programs_own() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The variables of the program's own modules, by the modules' names."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file is not None and Path(file).resolve().is_relative_to(sys.path[0] or os.getcwd()):
-            owners[name] = SimpleNamespace(
-                **{key: value for key, value in vars(module).items() if not key.startswith("__")}
-            )
-    yield from generators_within(**owners).items()
+            yield name, {key: value for key, value in vars(module).items() if not key.startswith("__")}
 
 
 def main(arguments: list[str]) -> None:

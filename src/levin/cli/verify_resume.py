@@ -15,10 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from levin.cli.ledger import MOMENTS
 
-MOMENTS = ("start", "backward", "end", "saved")
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
 SAME, DIFFERENT, UNKNOWN = 0, 1, 2
 _KILLED = -9
 _KINDS = {
@@ -79,7 +80,8 @@ def verify(given: argparse.Namespace, room: Path) -> tuple[str, int]:
     _run(given, room / "whole")
     whole = _ledger(room / "whole")
     _run(given, room / "again")
-    fault = _difference(whole, _ledger(room / "again"))
+    again = _ledger(room / "again")
+    fault = _difference(whole, again)
     if fault is not None:
         said = (
             f"The program does not repeat itself, even without a stop: in {fault}\nSeed what it draws from: "
@@ -94,7 +96,7 @@ def verify(given: argparse.Namespace, room: Path) -> tuple[str, int]:
         _run(given, room / "parts", "--kill", kill)
     _run(given, room / "parts")
     places = ", ".join(kill.replace(":", " (") + ")" for kill in kills)
-    fault = _difference(whole, _ledger(room / "parts"))
+    fault = _difference(whole, _ledger(room / "parts"), _unsteady(whole, again))
     if fault is not None:
         said = (
             f"NOT THE SAME. The program was killed in batch {places}; gone on with, it differs in {fault}\n"
@@ -133,12 +135,23 @@ def _ledger(folder: Path) -> Lines:
     return lines
 
 
-def _difference(whole: Lines, other: Lines) -> str | None:
+def _unsteady(whole: Lines, again: Lines) -> set[str]:
+    """Names of state that differs between two runs without a stop, and changes nothing: times, say."""
+    return {
+        name
+        for one, other in zip(whole, again, strict=False)
+        for name, value in one["state"].items()
+        if other["state"].get(name) != value
+    }
+
+
+def _difference(whole: Lines, other: Lines, unsteady: Collection[str] = ()) -> str | None:
     """Where the other run differs first, and what seems to be the reason; None if nowhere.
 
     Args:
         whole: The lines of a run without a stop.
         other: Those of another run; a batch may be there several times.
+        unsteady: Names of state that is no reason.
     """
     expected = {line["number"]: line for line in whole}
     for line in other:
@@ -148,19 +161,26 @@ def _difference(whole: Lines, other: Lines) -> str | None:
         kinds = [said for kind, said in _KINDS.items() if line[kind] != wanted[kind]]
         if kinds:
             place = f"batch {line['number']} (batch {line['batch']} of epoch {line['epoch']})"
-            return f"{place}: {' and '.join(kinds)}. {_reason(wanted, line)}"
+            return f"{place}: {' and '.join(kinds)}. {_reason(wanted, line, unsteady)}"
     missing = sorted(set(expected) - {line["number"] for line in other})
     return f"batch {missing[0]}: it is missing." if missing else None
 
 
-def _reason(wanted: dict[str, Any], line: dict[str, Any]) -> str:
-    """The generators that are not where they should be: those of the program, else the global ones."""
+def _reason(wanted: dict[str, Any], line: dict[str, Any], unsteady: Collection[str]) -> str:
+    """What is not as it should be: the program's generators, else its other state, else global generators."""
     astray = [name for name, state in wanted["random"].items() if line["random"].get(name) != state]
     own = [name for name in astray if name not in ("python", "numpy", "torch", "cuda")]
     if own:
         return (
             f"The random generator {' and '.join(own)} stands elsewhere: it is not seeded, or no checkpoint "
             "holds it. Seed it, and let it be an attribute of the module, data module, sampler or dataset."
+        )
+    states = wanted["state"].items()
+    changed = [name for name, state in states if line["state"].get(name) != state and name not in unsteady]
+    if changed:
+        return (
+            f"{' and '.join(changed)}: not as without a stop, as no checkpoint holds it. Keep it in a "
+            "buffer, in `on_save_checkpoint`, or in the `state_dict` of a callback or data module."
         )
     if astray:
         return f"The global random generator of {' and '.join(astray)} stands elsewhere."

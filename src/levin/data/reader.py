@@ -26,6 +26,7 @@ from torch.utils.data import (
 
 from levin.data.combined import stop_workers
 from levin.data.seeds import ride
+from levin.utils.fingerprint import fingerprint
 from levin.utils.rank import rank_zero_warn
 from levin.utils.seed import (
     collect_rng_state,
@@ -36,6 +37,7 @@ from levin.utils.seed import (
 )
 from levin.utils.types import Stateful
 
+_ENOUGH = 4096  # elements of a tensor that tell it from others
 _TORCHS_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
@@ -89,7 +91,7 @@ class Reader(Iterable[Any]):
         if getattr(self.loader, "num_workers", 0) == 0 and isinstance(self.loader, DataLoader):
             self._opening["rng_at_first"] = collect_rng_state(include_cuda=False)
         batch = read(*source)
-        self._first = None if _reads_by_index(self.loader) else fingerprint(batch)
+        self._first = None if _reads_by_index(self.loader) else fingerprint(batch, most=_ENOUGH)
         return batch
 
     def position(self, taken: int) -> dict[str, Any]:
@@ -267,7 +269,7 @@ class Reader(Iterable[Any]):
 
     def _is_first(self, batch: Any, first: int | None) -> bool:
         """Whether a pass that begins again begins as it did."""
-        self._first = fingerprint(batch)
+        self._first = fingerprint(batch, most=_ENOUGH)
         if first is None or first == self._first:
             return True
         what = type(getattr(self.loader, "dataset", self.loader)).__name__
@@ -407,20 +409,6 @@ def _digest(opening: dict[str, Any]) -> int:
                 state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state).encode()
             )
     return int.from_bytes(digest.digest(), "little")
-
-
-def fingerprint(batch: Any) -> int:
-    """A number for what is in a batch: the beginnings of its tensors, and its plain values."""
-    if isinstance(batch, torch.Tensor):
-        if batch.layout is not torch.strided or batch.is_quantized or not batch.numel():
-            return zlib.crc32(str(batch.shape).encode())
-        start = batch.detach().flatten()[:4096].cpu().contiguous()
-        return zlib.crc32(start.view(torch.uint8).numpy().tobytes())
-    if isinstance(batch, dict):
-        batch = list(batch.values())
-    if isinstance(batch, (list, tuple)):
-        return zlib.crc32(repr([fingerprint(part) for part in batch[:100]]).encode())
-    return zlib.crc32(repr(batch).encode()) if isinstance(batch, (str, bytes, int, float)) else 0
 
 
 def _global_state() -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset, WeightedRandomSampler
 
-from levin.data.reader import Reader, fingerprint
+from levin.data.reader import Reader
 from levin.utils.seed import collect_rng_state, seed_everything, set_rng_state
 
 
@@ -327,31 +326,6 @@ class Replayed(IterableDataset):
 
     def __iter__(self):
         yield from self.data
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [
-        torch.rand(3, 2, dtype=torch.bfloat16), torch.tensor(3), torch.zeros(0), torch.eye(3).to_sparse(),
-        {"x": [torch.rand(2), "text", None, 3.5]}, torch.rand(2, 3).T, torch.tensor([True, False]),
-        torch.rand(2, dtype=torch.complex64), object(), (torch.arange(10_000), b"raw"),
-    ],
-)  # fmt: skip
-def test_a_batch_has_one_fingerprint(batch):
-    assert fingerprint(batch) == fingerprint(copy.deepcopy(batch))
-
-
-def test_other_batches_have_other_fingerprints():
-    batches = [
-        torch.zeros(2),
-        torch.zeros(3),
-        torch.ones(2),
-        [torch.ones(2), 1],
-        [torch.ones(2), 2],
-        "a",
-        "b",
-    ]
-    assert len(set(map(fingerprint, batches))) == len(batches)
 
 
 def test_a_position_can_be_in_a_checkpoint(tmp_path):
