@@ -104,6 +104,14 @@ class StreamWithPlace(IterableDataset):
         self.at = state["at"]
 
 
+class DrawingWithPlace(StreamWithPlace):
+    """Draws, too."""
+
+    def __iter__(self):
+        for i, x, y in super().__iter__():
+            yield i, x + torch.rand(1), y
+
+
 class LoaderWithPlace:
     """A loader that shuffles in a way of its own, and can go on by itself."""
 
@@ -292,6 +300,18 @@ def two_loaders():
     return {"one": shuffled(drop_last=True), "two": DataLoader(Samples(9), batch_size=3, shuffle=True)}
 
 
+def torchdatas_loader(data=Samples, **kwargs):
+    loaders = pytest.importorskip("torchdata.stateful_dataloader")
+    return loaders.StatefulDataLoader(data(), batch_size=3, **kwargs)
+
+
+def two_loaders_of_unknown_length():
+    return {
+        "one": shuffled(drop_last=True),
+        "two": DataLoader(DrawingWithPlace(), batch_size=3, drop_last=True),
+    }
+
+
 PROGRAMS = {
     "plain": (Noisy, shuffled, {}),
     "accumulation": (Noisy, shuffled, {"accumulate_grad_batches": 3}),
@@ -308,6 +328,12 @@ PROGRAMS = {
     "plateau": (partial(Noisy, plateau=True), shuffled, {"val_check_interval": 0.5}),
     "a stream": (Noisy, lambda: DataLoader(Stream(), batch_size=3), {}),
     "a stream that knows its place": (Noisy, lambda: DataLoader(StreamWithPlace(), batch_size=3), {}),
+    "a stream that knows its place and draws": (
+        Noisy, lambda: DataLoader(DrawingWithPlace(), batch_size=3), {},
+    ),
+    "torchdata's loader": (Noisy, partial(torchdatas_loader, shuffle=True), {"val_check_interval": 3}),
+    "torchdata's loader of a stream": (Noisy, partial(torchdatas_loader, DrawingWithPlace), {}),
+    "two loaders of unknown length": (Paired, two_loaders_of_unknown_length, {"accumulate_grad_batches": 2}),
     "a loader that knows its place": (Noisy, LoaderWithPlace, {"accumulate_grad_batches": 2}),
     "a loader that knows its place and length": (Noisy, SizedLoaderWithPlace, {"val_check_interval": 3}),
     "a transform with a generator": (Noisy, lambda: DataLoader(Augmented(), batch_size=3, shuffle=True), {}),
@@ -398,7 +424,7 @@ def exactly():
 
 
 @pytest.mark.usefixtures("exactly")
-@pytest.mark.filterwarnings("ignore:A train dataloader gave 8 batches")
+@pytest.mark.filterwarnings("ignore:A train dataloader gave 8 batches", "ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_a_run_goes_on_from_every_point_to_the_same_bits(program, step, quiet, tmp_path):

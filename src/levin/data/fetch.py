@@ -89,7 +89,7 @@ class Fetcher:
             self._source = self._batches.go_on(position)
         self.waiting = Waiting(opening_s=time.perf_counter() - began)
         if self._ends_early:
-            if position is not None and "rng_ahead" in position:
+            if self.fetched and position is not None and "rng_ahead" in position:
                 set_rng_state(position["rng_ahead"])
             self._note_place()
             self._read_first()
@@ -109,7 +109,7 @@ class Fetcher:
         """A batch is about to be read ahead."""
         if self._batches.knows_its_place:
             self._position = self._batches.position(self.fetched)
-        elif self._batches.draws_here:
+        if self._batches.draws_here:
             self._rng_ahead = collect_rng_state(include_cuda=False)
 
     def _is_used_up(self, taken: int) -> bool:

@@ -66,8 +66,10 @@ class Reader(Iterable[Any]):
             self._take_indices()
         self._opening: dict[str, Any] = {}
         here = _chain(getattr(loader, "dataset", None)) if getattr(loader, "num_workers", 0) == 0 else []
-        self.draws_here: bool = _reads_by_index(loader) and loader.num_workers == 0
         self.knows_its_place: bool = isinstance(loader, Stateful) or any(map(_keeps_state, here))
+        self.draws_here: bool = getattr(loader, "num_workers", 0) == 0 and (
+            _reads_by_index(loader) or self.knows_its_place
+        )
 
     @property
     def readers(self) -> list[Reader]:
@@ -101,7 +103,7 @@ class Reader(Iterable[Any]):
             taken: The number of batches that it gave.
         """
         first = self._first if self._indices is None else self._indices.first
-        position: dict[str, Any] = {"opening": self._opening, "taken": taken, "first": first}
+        position: dict[str, Any] = {"opening": dict(self._opening), "taken": taken, "first": first}
         if isinstance(self.loader, Stateful):
             position["loader"] = self.loader.state_dict()
         elif self.knows_its_place:
@@ -125,6 +127,7 @@ class Reader(Iterable[Any]):
         self._opening = opening
         if "loader" in position and isinstance(self.loader, Stateful):
             self.loader.load_state_dict(position["loader"])
+            self._check_workers()
             set_rng_state(opening["rng"])
             return self._open(skip=0)
         self._keep_workers(
@@ -236,7 +239,13 @@ class Reader(Iterable[Any]):
 
     def _check_workers(self) -> None:
         dataset = getattr(self.loader, "dataset", None)
-        if getattr(self.loader, "num_workers", 0) and generators_within(dataset=dataset):
+        if getattr(self.loader, "num_workers", 0) and isinstance(self.loader, Stateful):
+            rank_zero_warn(
+                "The run may not go on exactly where it stopped: the worker processes of "
+                f"{type(self.loader).__name__} begin anew, and where samples are changed at random there, "
+                "the numbers are others. A DataLoader of torch, over a map-style dataset, has no such gap."
+            )
+        elif getattr(self.loader, "num_workers", 0) and generators_within(dataset=dataset):
             rank_zero_warn(
                 f"The run may not go on exactly where it stopped: {type(dataset).__name__} has a random "
                 "generator of its own, and each worker process had a copy of it that was further on. Let it "

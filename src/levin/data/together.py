@@ -21,7 +21,6 @@ class Together(Iterable[Any]):
         readers: Makes the reader of each.
     """
 
-    draws_here: bool = False
     knows_its_place: bool = True  # some loaders begin anew where others go on: nothing but they can tell
 
     def __init__(self, combined: CombinedLoader, readers: Readers) -> None:
@@ -35,6 +34,11 @@ class Together(Iterable[Any]):
     def readers(self) -> list[Reader]:
         """The readers of single loaders that it consists of."""
         return [part.reader for part in self._parts]
+
+    @property
+    def draws_here(self) -> bool:
+        """Whether reading one of them may draw from this process's random generators."""
+        return any(reader.draws_here for reader in self.readers)
 
     def __len__(self) -> int:
         sizes = [length_of(loader) for loader in self.combined.flattened]

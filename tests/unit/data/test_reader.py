@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -278,6 +279,24 @@ def test_a_stream_that_draws_with_the_model_is_told():
     position = reader.position(1)
     with pytest.warns(UserWarning, match="Stream draws from the global random generators"):
         Reader(DataLoader(Stream(), batch_size=2)).go_on(position)
+
+
+def test_a_loader_that_goes_on_by_itself_is_told_of_what_its_workers_draw():
+    class Stateful(DataLoader):
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    def position(**kwargs):
+        return _position_of(Stateful(Ids(), batch_size=2, **kwargs))
+
+    with pytest.warns(UserWarning, match="worker processes of Stateful begin anew"):
+        Reader(Stateful(Ids(), batch_size=2, num_workers=1)).go_on(position(num_workers=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Reader(Stateful(Ids(), batch_size=2)).go_on(position())
 
 
 def _second_pass(reader):
