@@ -480,6 +480,60 @@ def test_a_signal_anywhere_costs_nothing(hook, number, quiet, tmp_path):
     assert again.end == whole.end
 
 
+class Averaging(L.Callback):
+    """Validates an average of the weights in place of the weights."""
+
+    def setup(self, trainer, module, stage):
+        self.mean = [each.detach().clone() for each in module.parameters()]
+
+    def on_train_batch_end(self, trainer, module, *_):
+        for mean, weight in zip(self.mean, module.parameters(), strict=True):
+            mean.lerp_(weight.detach(), 0.1)
+
+    def on_validation_start(self, trainer, module):
+        self.own = [each.detach().clone() for each in module.parameters()]
+        self.put(module, self.mean)
+
+    def on_validation_batch_start(self, trainer, *_):
+        if trainer.global_step == self.stop_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_validation_end(self, trainer, module):
+        self.put(module, self.own)
+
+    def state_dict(self):
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state):
+        self.mean = state["mean"]
+
+
+def write_over(module, values):
+    for parameter, value in zip(module.parameters(), values, strict=True):
+        parameter.detach().copy_(value)
+
+
+def put_in_place(module, values):
+    for parameter, value in zip(module.parameters(), values, strict=True):
+        parameter.data = value
+
+
+@pytest.mark.usefixtures("exactly")
+@pytest.mark.parametrize("put", [write_over, put_in_place])
+def test_weights_that_a_hook_puts_in_for_a_validation_are_not_saved_as_those_to_train(put, quiet, tmp_path):
+    def fit(folder, stop_at=-1, **arguments):
+        averaging, program = Averaging(), "validation inside of the epoch"
+        averaging.put, averaging.stop_at = put, stop_at
+        keeping = ModelCheckpoint(tmp_path / folder, save_last=True, every_n_epochs=10)
+        return GoesOn(program, quiet, callbacks=[averaging, keeping], **arguments)
+
+    whole = fit("whole")
+    with pytest.raises(SystemExit):
+        fit("parts", stop_at=3)
+    again = fit("parts", ckpt_path=tmp_path / "parts" / "last.ckpt", seed=5)
+    assert again.end == whole.end
+
+
 def test_a_resumed_run_writes_no_row_twice_to_the_same_file(quiet, tmp_path):
     def fit(folder, **kwargs):
         L.seed_everything(3, verbose=False)

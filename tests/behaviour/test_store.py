@@ -144,6 +144,13 @@ def test_auto_passes_over_files_without_what_training_needs(fit, tmp_path):
     assert fit(3, "auto", keeper(tmp_path / "c", save_top_k=-1)).model_run.epochs == [1, 2]
 
 
+def test_auto_begins_anew_and_says_so_where_there_are_weights_alone(fit, tmp_path):
+    weights = {"save_top_k": -1, "save_last": True, "save_weights_only": True}
+    fit(1, None, keeper(tmp_path / "c", **weights))
+    with pytest.warns(UserWarning, match="was saved with save_weights_only=True, and training can't go on"):
+        assert fit(2, "auto", keeper(tmp_path / "c", **weights)).model_run.epochs == [0, 1]
+
+
 def test_files_without_an_index_are_gone_on_from_by_their_time(fit, tmp_path):
     fit(2, None, keeper(tmp_path / "c", save_top_k=-1))
     os.remove(tmp_path / "c" / INDEX_NAME)

@@ -202,6 +202,12 @@ def _newest(trainer: Trainer, fn: TrainerFn) -> Choice:
     lasts = [path for callback in keepers for path in _last_of(callback, trainer)]
     found = _distinct([*_committed(folders, fn), *(path for path in lasts if exists(path))])
     where = " or ".join(folders) or "any folder, as there is no callback that saves checkpoints"
+    if not found and any(Index(folder).present() for folder in folders):
+        rank_zero_warn(
+            f"ckpt_path='auto': what is in {where} was saved with save_weights_only=True, and training can't "
+            f"go on from weights alone. {_anew(fn)}."
+        )
+        return Choice("auto")
     if not found:
         rank_zero_info(f"ckpt_path='auto': there is no checkpoint yet in {where}. {_anew(fn)}.")
         return Choice("auto")
@@ -256,11 +262,12 @@ def _committed(folders: Iterable[str], fn: TrainerFn) -> list[str]:
     timed: list[tuple[float, str]] = []
     for folder in folders:
         index = Index(folder)
-        commits = [each for each in index.present() if not (each.weights_only and fn is TrainerFn.FITTING)]
+        present = index.present()
+        commits = [each for each in present if not (each.weights_only and fn is TrainerFn.FITTING)]
         # in one folder it is the order of the lines that counts: clocks may be put back
         times = accumulate((commit.time for commit in commits), max)
         timed += [(time, index.path_of(commit)) for time, commit in zip(times, commits, strict=True)]
-        if not commits and exists(folder):
+        if not present and exists(folder):
             names = [name for name in listdir(folder) if name.endswith(ModelCheckpoint.FILE_EXTENSION)]
             paths = [join(folder, name) for name in names]
             timed += [(_time_of_change(path), path) for path in paths if exists(path)]

@@ -75,6 +75,7 @@ class EvaluationLoop:
         self._short: set[int] = set()  # those
         self._passes: list[Fetcher] = []
         self._rows: list[int] = []  # for each loader, the next row of values that are logged by step
+        self._weights: list[tuple[int, int]] = []  # as they were when it began
 
     # ------------------------------------------------------------------ data
 
@@ -174,6 +175,7 @@ class EvaluationLoop:
             set_epoch(self.loaders, run.progress.epoch)
             passes = self._passes = [self._fetcher(index, count) for index, count in enumerate(counts)]
             passes[0].start()
+            self._weights = _marks(run.module)
             with modes_kept(run.module) as modes:
                 self._call(f"on_{prefix}_model_eval")
                 self._evaluate(prefix, passes, when_known)
@@ -251,10 +253,18 @@ class EvaluationLoop:
             if writes:
                 run.write_logs(metrics.loggable(), step=self._rows[index])
                 self._rows[index] += 1
-            if run.state.request is not None:
+            if run.state.request is not None and self._may_end_here():
                 raise run.state.request
         if is_short(self._flat[index], batches):
             self._correct_count(index, batches.fetched)
+
+    def _may_end_here(self) -> bool:
+        """Whether what is saved now is the model that is trained.
+
+        Hooks may have put averaged weights in its place for the validation: they take them out as it ends.
+        """
+        is_fit = self._run.state.fn is TrainerFn.FITTING
+        return not is_fit or _marks(self._run.module) == self._weights
 
     def _correct_count(self, index: int, count: int) -> None:
         """A loader was found to have so many batches."""
@@ -299,6 +309,20 @@ class EvaluationLoop:
 
     def _call(self, name: str) -> None:
         self._run.hooks.bind(name, self._run.module)()
+
+
+def _marks(module: nn.Module) -> list[tuple[int, int]]:
+    """Where each weight is and how often it was written to: what changes as soon as a weight may have."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return [(_address(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]  # noqa: SLF001  # torch has no other name for it
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """Where its values are; 0 for one that has no such place: a sparse one, one that is not made yet."""
+    try:
+        return tensor.data_ptr()
+    except (RuntimeError, ValueError):
+        return 0
 
 
 @contextmanager
