@@ -6,10 +6,11 @@ import argparse
 import copy
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
-from lines import ANYTHING, FAILS_LATER, Raises, Silent, Warns, line, lines, waiting
+from lines import ANYTHING, FAILS_LATER, Raises, Silent, Tells, Warns, line, lines, waiting
 from torch import nn
 
 ME = "MisconfigurationException"
@@ -1219,9 +1220,85 @@ def _(lab):
     Empty.load_from_checkpoint(lab.tmp / "x.ckpt")
 
 
-waiting(
-    4, ("3.8/older versions", "checkpoints of Lightning 1.x are brought up to date in memory, with a hint")
+def old_file(name):
+    """Return the path of a checkpoint that a former version wrote, of two epochs of three batches."""
+    return Path(__file__).parents[1] / "data" / "former" / f"{name}.ckpt"
+
+
+def old_model(lab, seen=None):
+    """Return the class of the models in these files."""
+
+    class Model(lab.L.LightningModule):
+        def __init__(self, width=2, lr=0.1):
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = nn.Linear(4, width)
+
+        def training_step(self, batch, batch_idx):
+            seen.append((self.current_epoch, batch_idx, self.global_step))
+            return self.layer(batch).sum()
+
+        def configure_optimizers(self):
+            optimizer = SGD(self.parameters(), self.hparams.lr, momentum=0.9)
+            return [optimizer], [StepLR(optimizer, 1, gamma=0.5)]
+
+    return Model
+
+
+@lines(
+    "3.8/older versions",
+    "checkpoints of Lightning 1.x are brought up to date in memory, with a hint",
+    {
+        "1.5": ({"name": "1.5.10-end"}, Tells("1.5.10.*upgrade", gives=(2, 0.1, 0.06))),
+        "1.6": ({"name": "1.6.5-end"}, Tells("1.6.5.*upgrade", gives=(2, 0.1, 0.06))),
+        "1.9": ({"name": "1.9.5-end"}, Tells("1.9.5.*upgrade", gives=(2, 0.1, 0.06))),
+    },
 )
+def _(lab, name):
+    model = old_model(lab).load_from_checkpoint(old_file(name))
+    return model.hparams.width, model.hparams.lr, round(model.layer.weight[0, 0].item(), 2)
+
+
+@line(
+    "3.8/older versions/callbacks by class",
+    "as before 1.5: such a file is not safe",
+    Raises("UnpicklingError", "pytorch_lightning"),
+    ours=Tells("1.4.9.*upgrade", gives=(2, 0.1)),
+    differs="checkpoints of Lightning before 1.5, loaded safely",
+)
+def _(lab):
+    model = old_model(lab).load_from_checkpoint(old_file("1.4.9-end"), weights_only=True)
+    return model.hparams.width, model.hparams.lr
+
+
+@line(
+    "3.8/older versions/training",
+    "goes on from them",
+    [(2, 0, 6), (2, 1, 7), (2, 2, 8)],
+)
+def _(lab):
+    return going_on(lab, "1.9.5-end")
+
+
+@line(
+    "3.8/older versions/training from before 1.6",
+    "goes on with their steps; epochs are counted anew",
+    [(0, 0, 6), (0, 1, 7), (0, 2, 8), (1, 0, 9), (1, 1, 10), (1, 2, 11), (2, 0, 12), (2, 1, 13), (2, 2, 14)],
+    ours=[(2, 0, 6), (2, 1, 7), (2, 2, 8)],
+    differs="training that goes on from a checkpoint of Lightning before 1.6",
+)
+def _(lab):
+    return going_on(lab, "1.5.10-end")
+
+
+def going_on(lab, name):
+    """Return (epoch, batch, steps before) of the batches up to the end of the third epoch."""
+    seen = []
+    batches = torch.utils.data.DataLoader(torch.ones(6, 4), batch_size=2)
+    lab.trainer(max_epochs=3).fit(old_model(lab, seen)(), batches, ckpt_path=old_file(name))
+    return seen
+
+
 waiting(
     7,
     ("3.8/_instantiator", "classes that the command line built are built by it again"),

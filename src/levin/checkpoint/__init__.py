@@ -15,6 +15,9 @@ __all__ = ["AsyncCheckpointIO", "CheckpointIO", "TorchCheckpointIO"]
 OWN_KEY = "levin"
 """What levin adds to the common form of a checkpoint is under this key."""
 
+FORMAT_VERSION = "2.6.6"
+"""The version whose layout checkpoints have: files of that framework can be read here, and these there."""
+
 _HOMES = {
     "AsyncCheckpointIO": "levin.checkpoint.background",
     "CheckpointIO": "levin.checkpoint.io",

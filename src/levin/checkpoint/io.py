@@ -25,6 +25,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
+from levin.checkpoint import former
 from levin.checkpoint.index import HashingWriter, commit_for, damage, index_of, newest_whole
 from levin.checkpoint.plain import type_name
 from levin.utils.paths import (
@@ -44,6 +45,7 @@ from levin.utils.paths import (
     sync_folder,
     temporary_name,
 )
+from levin.utils.rank import rank_zero_info
 
 MapLocation = Any  # what `torch.load` takes: a device, a string, a function or a dict
 
@@ -268,12 +270,16 @@ def _instead(path: str) -> str:
 def as_checkpoint(value: Any, path: PathLike | IO[bytes] | None = None) -> dict[str, Any]:
     """``value``, if it is the checkpoint of a Trainer: a dict with a ``"state_dict"``.
 
+    One of PyTorch Lightning 1.x is brought up to date, which a line tells.
+
     Raises:
         CorruptCheckpointError: It is something else; the text says what, and how such a file is used.
     """
-    if isinstance(value, dict) and "state_dict" in value:
-        return value
     name = "The file" if path is None else str(getattr(path, "name", path))
+    if isinstance(value, dict) and "state_dict" in value:
+        if former.former_version(value) is not None:
+            rank_zero_info(former.message(value, name))
+        return former.brought_up_to_date(value)
     if not isinstance(value, dict):
         found = f"a {type_name(value)}, and no dict"
     elif value and all(isinstance(item, Tensor) for item in value.values()):
@@ -314,10 +320,15 @@ def _downloaded(url: str) -> str:
 
 
 def _read(source: str | IO[bytes], name: str, map_location: MapLocation, *, safely: bool) -> Any:
+    pickle_module = None if safely else former.PICKLE
     try:
-        return torch.load(source, map_location=map_location, weights_only=safely)
+        return torch.load(source, map_location=map_location, weights_only=safely, pickle_module=pickle_module)
     except Exception as error:  # anything can come out of the bytes of anything
         foreign = _foreign_classes(source, error) if safely else []
+        unknown = former.stand_ins(foreign, besides=torch.serialization.get_safe_globals())
+        if unknown:
+            with torch.serialization.safe_globals(unknown), _rewound(source) as file:
+                return _read(file, name, map_location, safely=safely)
         if foreign:
             raise UntrustedCheckpointError(_untrusted(name, foreign)) from error
         if _speaks_for_itself(error, source):

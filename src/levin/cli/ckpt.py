@@ -1,4 +1,4 @@
-"""``levin ckpt``: look at checkpoints, check them, compare them, take their weights out, remove old ones."""
+"""``levin ckpt``: look at checkpoints, check, compare and upgrade them, take weights out, remove old ones."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         "target", help="the file: *.safetensors, or a bare state dict of torch under another name"
     )
     export.add_argument("--prefix", default="", help="only weights whose names begin so, named without it")
+    upgrade = command(_upgrade, "upgrade", "write a checkpoint of PyTorch Lightning 1.x in today's form")
+    upgrade.add_argument("path")
+    upgrade.add_argument("target", help="the file to write; there must be none")
+    upgrade.add_argument(
+        "--trust", action="store_true", help="build whatever objects the file holds: it may run any code"
+    )
     prune = command(
         _prune, "prune", "remove all but the newest checkpoints of a folder, the best and the last"
     )
@@ -275,7 +281,7 @@ def _difference(ours: Any, theirs: Any) -> str:
     return f"{int((gap != 0).sum())} of {gap.numel()} differ, by at most {gap.max().item():.3g}"
 
 
-# ---------------------------------------------------------------------------------- export, prune
+# ------------------------------------------------------------------------- export, upgrade, prune
 
 
 def _export(given: argparse.Namespace) -> int:
@@ -286,6 +292,26 @@ def _export(given: argparse.Namespace) -> int:
     print(f"{given.target}, {_in_units(paths.size(given.target))}")
     if left_out:
         print(f"Left out, as it is no tensor: {', '.join(left_out)}")
+    return 0
+
+
+def _upgrade(given: argparse.Namespace) -> int:
+    from levin.checkpoint.former import VERSION_KEY, brought_up_to_date, former_version
+    from levin.checkpoint.io import TorchCheckpointIO, load
+    from levin.checkpoint.plain import NotPlainError, as_file
+    from levin.utils import paths
+
+    if paths.exists(given.target):
+        raise FileExistsError(f"{given.target} is there already, and is not overwritten.")
+    checkpoint = load(given.path, weights_only=not given.trust)
+    if not isinstance(checkpoint, dict) or former_version(checkpoint) is None:
+        raise ValueError(f"{given.path} is no checkpoint of PyTorch Lightning 1.x: there is nothing to do.")
+    try:
+        content = as_file(brought_up_to_date(checkpoint))
+    except NotPlainError as error:
+        raise ValueError(f"{given.path} can't be written in today's form: {error}") from error
+    TorchCheckpointIO().save_checkpoint(content, given.target)
+    print(f"{given.target}, {_in_units(paths.size(given.target))}, from version {checkpoint[VERSION_KEY]}")
     return 0
 
 

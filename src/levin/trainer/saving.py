@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from levin._version import __version__
-from levin.checkpoint import OWN_KEY
+from levin.checkpoint import FORMAT_VERSION, OWN_KEY
 from levin.checkpoint.index import COMMIT_KEY, commit_for
 from levin.checkpoint.io import as_checkpoint
 from levin.checkpoint.plain import as_file, as_written, pack
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from levin.core.callback import Callback
     from levin.trainer.states import Run
     from levin.utils.paths import PathLike
-
-FORMAT_VERSION = "2.6.6"
-"""The version whose layout checkpoints have: files of that framework can be read here, and these there."""
 
 
 def dump(run: Run, callbacks: Sequence[Callback], rest: dict[str, Any] | None) -> dict[str, Any]:
@@ -197,15 +194,18 @@ def _restore_callbacks(run: Run, checkpoint: dict[str, Any], callbacks: Sequence
     for hook in run.hooks.of_callbacks("on_load_checkpoint"):
         hook(checkpoint)
     states: dict[Any, Any] = checkpoint["callbacks"] or {}
-    present = {callback.state_key: callback for callback in callbacks}
-    absent = [str(key) for key in states if str(key) not in present]
+    # files from before 1.5 know callbacks by their class alone
+    present = [(callback, (callback.state_key, type(callback).__qualname__)) for callback in callbacks]
+    known = {key for _, keys in present for key in keys}
+    absent = [str(key) for key in states if str(key) not in known]
     if absent and run.state.fn is TrainerFn.FITTING:
         rank_zero_warn(
             f"The checkpoint holds the states of callbacks that this Trainer does not have: {absent}. Add "
             "them to go on as before."
         )
-    for key, callback in present.items():
-        if key in states:
+    for callback, keys in present:
+        key = next((key for key in keys if key in states), None)
+        if key is not None:
             callback.load_state_dict(states[key])
 
 
