@@ -226,6 +226,21 @@ class DrawsItsNoise(Noisy):
         return super().loss(batch) + (noise.float() * self.net[0].weight).sum()
 
 
+class Jitter(L.Callback):
+    """Changes batches by a generator of its own."""
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(8)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        batch[1].mul_(1 + torch.rand(1, generator=self.generator))
+
+
+class Jittered(Noisy):
+    def configure_callbacks(self):
+        return Jitter()
+
+
 class Switching(Noisy):
     """Stops moving statistics and freezes layers as it goes."""
 
@@ -341,6 +356,7 @@ PROGRAMS = {
     "a length that is too large": (
         Noisy, lambda: Overstated(Samples(), batch_size=3, shuffle=True), {"accumulate_grad_batches": 3},
     ),
+    "a callback with a generator": (Jittered, shuffled, {"val_check_interval": 3}),
     "hooks that freeze": (Switching, shuffled, {"val_check_interval": 3}),
     "one generator for both loaders": (SharesItsGenerator, lambda: None, {"val_check_interval": 3}),
     "generators of the module's": (DrawsItsNoise, shuffled, {}),

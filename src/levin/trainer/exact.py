@@ -173,7 +173,8 @@ def restore_writings(run: Run, kept: dict[str, Any]) -> None:
 
 def _owners(run: Run) -> list[tuple[str, Any]]:
     """Who may have generators of their own, by name."""
-    parts = [("datamodule", run.datamodule), *run.module.named_modules(prefix="module")]
+    callbacks = [(each.state_key, each) for each in run.module.trainer.callbacks]
+    parts = [("datamodule", run.datamodule), *run.module.named_modules(prefix="module"), *callbacks]
     return [(name, owner) for name, owner in parts if generators_of(owner)]
 
 
