@@ -39,36 +39,38 @@ class WithoutTyping(ast.NodeTransformer):
         return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
 
 
-def imported(tree: ast.AST) -> set[tuple[str, str]]:
-    """Return (distribution, extra) of imports (no extra) and of ``require(name, extra=...)`` calls."""
+def imported(tree: ast.AST) -> set[tuple[str, bool]]:
+    """Return the distributions of a file, and whether it asks for them with ``require(name)``."""
     found = set()
     for node in ast.walk(WithoutTyping().visit(tree)):
         if isinstance(node, ast.Import):
-            found |= {(alias.name, "") for alias in node.names}
+            found |= {(alias.name, False) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add((node.module, ""))
+            found.add((node.module, False))
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "require":
-            name, extra = node.args[0], node.keywords[0].value
-            if isinstance(name, ast.Constant) and isinstance(extra, ast.Constant):
-                found.add((name.value, extra.value))
-    return {(DISTRIBUTION.get(top, top), extra) for name, extra in found for top in [name.split(".")[0]]}
+            name = node.args[0]
+            if isinstance(name, ast.Constant):
+                found.add((name.value, True))
+    return {(DISTRIBUTION.get(top, top), asks) for name, asks in found for top in [name.split(".")[0]]}
 
 
-def third_party() -> set[tuple[str, str]]:
+def third_party() -> set[tuple[str, bool]]:
     files = [ast.parse(file.read_text()) for file in SOURCE.rglob("*.py")]
     known = {"levin", *sys.stdlib_module_names}
-    return {(name, extra) for tree in files for name, extra in imported(tree) if name not in known}
+    return {(name, asks) for tree in files for name, asks in imported(tree) if name not in known}
 
 
-def test_what_is_imported_without_an_extra_is_a_hard_dependency():
-    optional = {name for name, extra in third_party() if extra}
-    hard = {name for name, extra in third_party() if not extra} - optional
+def test_what_is_imported_without_asking_is_a_hard_dependency():
+    optional = {name for name, asks in third_party() if asks}
+    hard = {name for name, asks in third_party() if not asks} - optional
     assert hard <= names(PROJECT["dependencies"]) | USERS_OWN
 
 
-def test_what_is_required_with_an_extra_stands_in_that_extra():
-    for name, extra in third_party():
-        assert not extra or name in names(EXTRAS[extra]) | names(PROJECT["dependencies"]), (name, extra)
+def test_what_is_asked_for_stands_in_an_extra_or_is_there():
+    asked = {name for name, asks in third_party() if asks}
+    users = [name for name in EXTRAS if name not in ("all", "test", "dev", "parity", "slow", "docs")]
+    assert asked >= {"tensorboard", "safetensors", "scikit-learn"}
+    assert asked - USERS_OWN <= set().union(names(PROJECT["dependencies"]), *(names(EXTRAS[name]) for name in users))
 
 
 def test_the_hard_dependencies_are_these_and_no_more():

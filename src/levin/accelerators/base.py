@@ -142,7 +142,7 @@ def check_device(device: torch.device, kind: str) -> None:
 
 def host_stats(prefix: str) -> dict[str, float]:
     """How busy the machine is: percentages of its memory, its processors and its swap space, by psutil."""
-    psutil = require("psutil", extra="")
+    psutil = require("psutil")
     return {
         f"{prefix}_vm_percent": psutil.virtual_memory().percent,
         f"{prefix}_percent": psutil.cpu_percent(),

@@ -591,7 +591,7 @@ class ModelCheckpoint(Checkpoint):
     def to_yaml(self, filepath: paths.PathLike | None = None) -> None:
         """Write `best_k_models` to a YAML file, by default ``best_k_models.yaml`` beside the checkpoints."""
         scores = {name: float(score) for name, score in self.best_k_models.items()}
-        text = require("yaml", extra="").safe_dump(scores)
+        text = require("yaml").safe_dump(scores)
         path = filepath or paths.join(str(self.dirpath), "best_k_models.yaml")
         with paths.atomic_writer(path, "w") as file:
             file.write(text)

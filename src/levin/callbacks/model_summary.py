@@ -103,7 +103,7 @@ class RichModelSummary(ModelSummary):
 
     def __init__(self, max_depth: int = 1, **summarize_kwargs: Any) -> None:
         if not available("rich"):
-            require("rich", extra="")  # raises, and says what to install
+            require("rich")  # raises, and says what to install
         super().__init__(max_depth, **summarize_kwargs)
 
     @staticmethod
@@ -117,7 +117,7 @@ class RichModelSummary(ModelSummary):
         **summarize_kwargs: Any,
     ) -> None:
         """Print the table and the totals; the arguments are those of `ModelSummary.summarize`."""
-        rich_table, console = require("rich.table", extra="").Table, require("rich", extra="").get_console()
+        rich_table, console = require("rich.table").Table, require("rich").get_console()
         table = rich_table(**{"header_style": "bold magenta", **summarize_kwargs})
         styles = {" ": "dim", "Name": "bold"}
         for header, _ in summary_data:
@@ -134,6 +134,6 @@ class RichModelSummary(ModelSummary):
         for name, value in model_summary.totals(summary_data, *sums):
             grid.add_row(f"[bold]{value.strip()}[/]", name)
         if not (console.is_terminal or console.is_jupyter):  # in a file a table is as wide as it needs to be
-            console = require("rich.console", extra="").Console(file=console.file, width=_FILE_WIDTH)
+            console = require("rich.console").Console(file=console.file, width=_FILE_WIDTH)
         console.print(table)
         console.print(grid)

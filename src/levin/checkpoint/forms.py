@@ -170,7 +170,7 @@ def _take_numpy_scalar(value: Any) -> tuple[Any, Mark]:
 
 
 def _make_numpy_scalar(content: Any, mark: Mark, _: Home) -> Any:
-    numpy = require("numpy", extra="")
+    numpy = require("numpy")
     dtype = numpy.dtype(mark["dtype"])
     return numpy.int64(content).view(dtype) if dtype.kind in _TIMES else dtype.type(content)
 
@@ -199,7 +199,7 @@ def _take_array(array: Any) -> tuple[Any, Mark] | None:
 
 
 def _make_array(content: Any, mark: Mark, _: Home) -> Any:
-    numpy = require("numpy", extra="")
+    numpy = require("numpy")
     dtype = numpy.dtype(mark["dtype"])
     if not isinstance(content, Tensor):
         return numpy.array(content, dtype=dtype)
@@ -339,7 +339,7 @@ def _take_omegaconf(value: Any) -> tuple[Any, Mark]:
 def _make_omegaconf(content: Any, mark: Mark, home: Home) -> Any:
     if not available("omegaconf"):
         return content
-    omegaconf = require("omegaconf", extra="").OmegaConf
+    omegaconf = require("omegaconf").OmegaConf
     value = omegaconf.create(content)
     if "class" in mark:
         cls = find(mark["class"], home)

@@ -38,7 +38,7 @@ def export_weights(path: PathLike, target: PathLike, *, prefix: str = "") -> lis
         )
     tensors = {name: value for name, value in taken.items() if isinstance(value, Tensor)}
     if os.fspath(target).endswith(".safetensors"):
-        content = require("safetensors.torch", extra="safetensors").save(_apart(tensors), {"format": "pt"})
+        content = require("safetensors.torch").save(_apart(tensors), {"format": "pt"})
         with atomic_writer(target) as file:
             file.write(content)
     else:

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 import levin as L
 from levin.callbacks import ModelCheckpoint
 from levin.loggers import CSVLogger, TensorBoardLogger
-from levin.utils.imports import require
+from levin.utils.imports import available, distribution, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Digits(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the images and split them; the same seed gives the same split."""
-        digits = require("sklearn.datasets", extra="demo").load_digits()
+        digits = require("sklearn.datasets").load_digits()
         images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
         labels = torch.tensor(digits.target)
         generator = torch.Generator().manual_seed(self.split_seed)
@@ -124,14 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, test the best checkpoint, draw the curves, and say where everything is.
 
     Returns:
-        0, or 1 when a package of the ``demo`` extra is missing.
+        0, or 1 when a package that it needs is missing.
     """
     options = parse(arguments)
-    try:
-        for package in ("sklearn", "matplotlib", "tensorboard"):
-            require(package, extra="demo")
-    except ModuleNotFoundError as error:
-        print(f"levin demo: {error}", file=sys.stderr)
+    missing = [distribution(name) for name in ("sklearn", "matplotlib", "tensorboard") if not available(name)]
+    if missing:
+        print(f"levin demo needs what is not installed: pip install {' '.join(missing)}", file=sys.stderr)
         return 1
 
     torch.set_num_threads(1)  # more would only get in each other's way: the network is small
@@ -184,7 +182,7 @@ def read_curves(metrics: Path) -> dict[str, list[tuple[float, float]]]:
 
 def draw(metrics: Path, picture: Path) -> None:
     """Draw the loss and the accuracy over the epochs, for training and validation."""
-    figure = require("matplotlib.figure", extra="demo").Figure(figsize=(10, 4.2), layout="constrained")
+    figure = require("matplotlib.figure").Figure(figsize=(10, 4.2), layout="constrained")
     curves = read_curves(metrics)
     figure.suptitle("A small network learns 8x8 handwritten digits", fontsize=14, fontweight="bold")
     for axes, metric, title in zip(

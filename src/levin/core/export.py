@@ -98,9 +98,9 @@ def to_onnx(
     if file_path is None and not options["dynamo"]:
         raise ValueError("With dynamo=False the model can only be written to a file: pass `file_path`.")
     args, kwargs = _arguments(module, input_sample, "to_onnx")
-    require("onnx", extra="onnx")
+    require("onnx")
     if options["dynamo"]:
-        require("onnxscript", extra="onnx")
+        require("onnxscript")
     file = _ready(file_path)
     with in_evaluation(module):
         return torch.onnx.export(module, args, file, kwargs=kwargs, **options)
@@ -177,7 +177,7 @@ def to_tensorrt(
         raise ValueError(
             f"What ir='ts' makes can only be saved with output_format='torchscript', not {output_format!r}."
         )
-    tensorrt = require("torch_tensorrt", extra="tensorrt")
+    tensorrt = require("torch_tensorrt")
     module = _on_cuda(module, torch.device(default_device))
     args, kwargs = _arguments(module, input_sample, "to_tensorrt")
     inputs: dict[str, Any] = {"inputs": args, "kwarg_inputs": kwargs} if kwargs else {"inputs": args}

@@ -245,7 +245,7 @@ def save_hparams_to_yaml(config_yaml: PathLike, hparams: Mapping[str, Any] | Nam
         RuntimeError: The folder is not there.
         TypeError: ``hparams`` is no mapping and no Namespace.
     """
-    yaml = require("yaml", extra="")
+    yaml = require("yaml")
 
     def is_plain(value: Any) -> bool:
         try:
@@ -268,7 +268,7 @@ def load_hparams_from_yaml(config_yaml: PathLike) -> dict[str, Any]:
     """Read what `save_hparams_to_yaml` wrote; an empty dict, with a warning, if there is no such file."""
     if _is_missing(config_yaml):
         return {}
-    yaml = require("yaml", extra="")
+    yaml = require("yaml")
     loader: Any = type("Loader", (yaml.SafeLoader,), {})
     # the files that Lightning writes have tuples in them
     loader.add_constructor(

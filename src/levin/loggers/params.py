@@ -92,7 +92,7 @@ def flatten(params: Mapping[str, Any], separator: str = "/") -> dict[str, bool |
 def write_hparams(path: PathLike, params: Mapping[str, Any]) -> None:
     """Write hyper-parameters, nested as they are, to a YAML file that any reader can load."""
     with paths.atomic_writer(path, "w") as file:
-        require("yaml", extra="").safe_dump(plain(params), file, sort_keys=False, allow_unicode=True)
+        require("yaml").safe_dump(plain(params), file, sort_keys=False, allow_unicode=True)
 
 
 def scalar(value: Any) -> Any:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class TensorBoardLogger(DirectoryLogger):
     """Writes to ``<save_dir>/<name>/version_<n>/<sub_dir>``, for ``tensorboard --logdir <save_dir>``.
 
-    Needs the package tensorboard (``pip install "levin[tensorboard]"``), which is imported when the logger
+    Needs the package tensorboard (``pip install tensorboard``), which is imported when the logger
     first writes. Hyper-parameters go to the tab HPARAMS and, as they were given, to ``hparams.yaml``.
 
     Example::
@@ -67,7 +67,7 @@ class TensorBoardLogger(DirectoryLogger):
         **kwargs: Any,
     ) -> None:
         if not available("tensorboard"):
-            require("tensorboard", extra="tensorboard")  # raises, and says what to install
+            require("tensorboard")  # raises, and says what to install
         super().__init__(save_dir, name, version, prefix)
         self._sub_dir = None if sub_dir is None else os.fspath(sub_dir)
         self._log_graph = log_graph
@@ -197,7 +197,7 @@ class TensorBoardLogger(DirectoryLogger):
         if not isinstance(position, dict) or position.get("log_dir") != self.log_dir:
             return
         self._last_step = position.get("last_step", -1)
-        events = require("tensorboard.compat.proto.event_pb2", extra="tensorboard")
+        events = require("tensorboard.compat.proto.event_pb2")
         start = events.SessionLog(status=events.SessionLog.START)
         begun = events.Event(step=self._last_step + 1, session_log=start)
         self.experiment._get_file_writer().add_event(begun, self._last_step + 1)  # type: ignore[no-untyped-call]  # noqa: SLF001

@@ -9,7 +9,7 @@ from importlib.machinery import PathFinder
 from typing import Any
 
 # Modules whose distribution goes by another name.
-_DISTRIBUTIONS = {"yaml": "PyYAML", "sklearn": "scikit-learn", "PIL": "pillow", "comet_ml": "comet-ml"}
+_DISTRIBUTIONS = {"yaml": "PyYAML", "sklearn": "scikit-learn", "PIL": "pillow"}
 
 
 def available(name: str) -> bool:
@@ -28,16 +28,12 @@ def available(name: str) -> bool:
     return spec is not None
 
 
-def require(name: str, *, extra: str) -> Any:
-    """Import and return the module ``name``, which is needed now.
-
-    Args:
-        name: The module, dotted if need be.
-        extra: The extra of levin that installs it, or an empty text for a package installed by its own name.
+def require(name: str) -> Any:
+    """Import and return the module ``name``, dotted if need be, which is needed now.
 
     Raises:
         ModuleNotFoundError: It is not installed; the text says what to install. If it is installed but one of
-            its own dependencies is missing, the original error is raised, as the extra would not help.
+            its own dependencies is missing, the original error is raised.
     """
     try:
         return importlib.import_module(name)
@@ -45,8 +41,13 @@ def require(name: str, *, extra: str) -> Any:
         top = name.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
             raise
-        wanted = f'"levin[{extra}]"' if extra else _DISTRIBUTIONS.get(top, top)
         raise ModuleNotFoundError(
-            f"The package `{top}` is needed for this but is not installed. Install it: pip install {wanted}",
+            f"The package `{top}` is needed for this but is not installed. Install it: "
+            f"pip install {distribution(top)}",
             name=error.name,
         ) from None
+
+
+def distribution(package: str) -> str:
+    """What a package is installed as."""
+    return _DISTRIBUTIONS.get(package, package.replace("_", "-"))

@@ -124,7 +124,7 @@ class ModelSummary:
         return layers
 
     def _run_example(self, layers: dict[str, LayerSummary]) -> None:
-        flop_counter = require("torch.utils.flop_counter", extra="").FlopCounterMode(display=False)
+        flop_counter = require("torch.utils.flop_counter").FlopCounterMode(display=False)
         try:
             for layer in layers.values():
                 layer.watch()

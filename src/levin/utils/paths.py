@@ -42,7 +42,7 @@ def is_local(path: PathLike) -> bool:
 
 def filesystem(path: PathLike) -> AbstractFileSystem:
     """The fsspec file system that ``path`` is on."""
-    return require("fsspec.core", extra="").url_to_fs(os.fspath(path))[0]
+    return require("fsspec.core").url_to_fs(os.fspath(path))[0]
 
 
 def local_path(path: PathLike) -> str:
@@ -363,7 +363,7 @@ def _this_host() -> str:
 
 
 def _remote(path: PathLike) -> tuple[AbstractFileSystem, str]:
-    fs, inner = require("fsspec.core", extra="").url_to_fs(os.fspath(path))
+    fs, inner = require("fsspec.core").url_to_fs(os.fspath(path))
     return fs, str(inner)
 
 

@@ -234,7 +234,7 @@ def measure_flops(
         >>> measure_flops(layer, lambda: layer(batch))
         1024
     """
-    counter = require("torch.utils.flop_counter", extra="").FlopCounterMode(display=False)
+    counter = require("torch.utils.flop_counter").FlopCounterMode(display=False)
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     try:
         for parameter, _ in gradients:

@@ -78,7 +78,7 @@ class RichProgressBar(BatchProgressBar):
         console_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if not available("rich"):
-            require("rich", extra="")  # raises, and says what to install
+            require("rich")  # raises, and says what to install
         super().__init__(refresh_rate, leave)
         self.theme = theme
         self.progress: Progress | None = None
@@ -96,11 +96,11 @@ class RichProgressBar(BatchProgressBar):
 
     def _own_console(self) -> Any:
         if self._console is None:
-            module = require("rich.console", extra="")
+            module = require("rich.console")
             self._console = (
                 module.Console(**self._console_kwargs)
                 if self._console_kwargs
-                else require("rich", extra="").get_console()
+                else require("rich").get_console()
             )
         return self._console
 
@@ -115,7 +115,7 @@ class RichProgressBar(BatchProgressBar):
             rich's own fields, ``{task.fields[counts]}``, ``{task.fields[times]}``, ``{task.fields[speed]}``
             and ``{task.fields[metrics]}``.
         """
-        rich, theme = require("rich.progress", extra=""), self.theme
+        rich, theme = require("rich.progress"), self.theme
         return [
             rich.TextColumn("{task.description}", style=theme.description),
             rich.BarColumn(
@@ -130,8 +130,8 @@ class RichProgressBar(BatchProgressBar):
         ]
 
     def _metrics_column(self) -> Any:
-        column = require("rich.table", extra="").Column()  # wraps, unlike the columns before it
-        text_column = require("rich.progress", extra="").TextColumn
+        column = require("rich.table").Column()  # wraps, unlike the columns before it
+        text_column = require("rich.progress").TextColumn
         return text_column(
             "{task.fields[metrics]}", style=self.theme.metrics, markup=False, table_column=column
         )
@@ -190,7 +190,7 @@ class RichProgressBar(BatchProgressBar):
         if not self._is_drawn:
             return
         if self.progress is None:
-            progress = require("rich.progress", extra="").Progress
+            progress = require("rich.progress").Progress
             columns = [*self.configure_columns(self.trainer), self._metrics_column()]
             self.progress = progress(*columns, auto_refresh=False, console=self._own_console())
             self.progress.start()

@@ -24,10 +24,7 @@ _NOT_AT_ONCE_S = 1e-9
 @functools.cache
 def _tqdm_class() -> Any:
     """Return `Tqdm`, made when it is first needed: tqdm is not loaded before."""
-    if in_notebook() and available("ipywidgets"):
-        base = require("tqdm.auto", extra="tqdm").tqdm
-    else:
-        base = require("tqdm", extra="tqdm").tqdm
+    base = require("tqdm.auto" if in_notebook() and available("ipywidgets") else "tqdm").tqdm
 
     class Tqdm(base):  # type: ignore[misc, valid-type]
         """A tqdm bar whose numbers keep their width."""
