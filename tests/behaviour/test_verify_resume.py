@@ -37,6 +37,8 @@ class Model(L.LightningModule):
         if "list" in sys.argv:
             self.past.append(batch.sum().item())
             batch = batch + len(self.past)
+        if "time" in sys.argv:
+            batch = batch + (time.time() - self.made)
         loss = torch.nn.functional.dropout(self.layer(batch), 0.5).square().mean()
         self.log("loss", loss)
         return loss
@@ -95,6 +97,16 @@ def test_a_list_that_no_checkpoint_holds_is_found_and_named(verify):
     assert status == 1
     assert " module.past: not as without a stop" in said
     assert "made" not in said
+
+
+@pytest.mark.slow
+def test_what_follows_the_time_is_told_to_be_no_matter_of_seeds(verify):
+    status, said = verify("time")
+    assert status == 1
+    assert "does not repeat itself, even without a stop" in said
+    assert "module.made: not the same in each run. What follows the time" in said
+    assert "Seed" not in said
+    assert "checkpoint" not in said
 
 
 @pytest.mark.slow

@@ -12,13 +12,14 @@ import random
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levin.cli.ledger import MOMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 SAME, DIFFERENT, UNKNOWN = 0, 1, 2
 _KILLED = -9
@@ -28,7 +29,8 @@ _KINDS = {
     "weights": "the weights",
 }
 
-Lines = list[dict[str, Any]]
+Line = dict[str, Any]
+Lines = list[Line]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,13 +83,9 @@ def verify(given: argparse.Namespace, room: Path) -> tuple[str, int]:
     whole = _ledger(room / "whole")
     _run(given, room / "again")
     again = _ledger(room / "again")
-    fault = _difference(whole, again)
+    fault = _difference(whole, again, _reason_without_a_stop)
     if fault is not None:
-        said = (
-            f"The program does not repeat itself, even without a stop: in {fault}\nSeed what it draws from: "
-            "levin.seed_everything(...) before anything is made, and each generator of its own."
-        )
-        return said, DIFFERENT
+        return f"The program does not repeat itself, even without a stop: in {fault}", DIFFERENT
     seed = random.randrange(10**6) if given.seed is None else given.seed
     chosen = random.Random(seed)
     numbers = sorted(chosen.sample(range(1, len(whole) + 1), min(given.kills, len(whole))))
@@ -96,7 +94,8 @@ def verify(given: argparse.Namespace, room: Path) -> tuple[str, int]:
         _run(given, room / "parts", "--kill", kill)
     _run(given, room / "parts")
     places = ", ".join(kill.replace(":", " (") + ")" for kill in kills)
-    fault = _difference(whole, _ledger(room / "parts"), _unsteady(whole, again))
+    reason = partial(_reason, unsteady=_unsteady(whole, again))
+    fault = _difference(whole, _ledger(room / "parts"), reason)
     if fault is not None:
         said = (
             f"NOT THE SAME. The program was killed in batch {places}; gone on with, it differs in {fault}\n"
@@ -145,13 +144,13 @@ def _unsteady(whole: Lines, again: Lines) -> set[str]:
     }
 
 
-def _difference(whole: Lines, other: Lines, unsteady: Collection[str] = ()) -> str | None:
+def _difference(whole: Lines, other: Lines, reason: Callable[[Line, Line], str]) -> str | None:
     """Where the other run differs first, and what seems to be the reason; None if nowhere.
 
     Args:
         whole: The lines of a run without a stop.
         other: Those of another run; a batch may be there several times.
-        unsteady: Names of state that is no reason.
+        reason: Says why a line is not the wanted one.
     """
     expected = {line["number"]: line for line in whole}
     for line in other:
@@ -161,27 +160,61 @@ def _difference(whole: Lines, other: Lines, unsteady: Collection[str] = ()) -> s
         kinds = [said for kind, said in _KINDS.items() if line[kind] != wanted[kind]]
         if kinds:
             place = f"batch {line['number']} (batch {line['batch']} of epoch {line['epoch']})"
-            return f"{place}: {' and '.join(kinds)}. {_reason(wanted, line, unsteady)}"
+            return f"{place}: {' and '.join(kinds)}. {reason(wanted, line)}"
     missing = sorted(set(expected) - {line["number"] for line in other})
     return f"batch {missing[0]}: it is missing." if missing else None
 
 
-def _reason(wanted: dict[str, Any], line: dict[str, Any], unsteady: Collection[str]) -> str:
-    """What is not as it should be: the program's generators, else its other state, else global generators."""
-    astray = [name for name, state in wanted["random"].items() if line["random"].get(name) != state]
-    own = [name for name in astray if name not in ("python", "numpy", "torch", "cuda")]
+def _reason(wanted: Line, line: Line, unsteady: Collection[str]) -> str:
+    """What is not as it should be after a stop: the program's generators, its other state, global generators.
+
+    Args:
+        wanted: The line of a run without a stop.
+        line: That of one with stops.
+        unsteady: Names of state that is no reason.
+    """
+    own, shared = _astray(wanted, line)
     if own:
         return (
             f"The random generator {' and '.join(own)} stands elsewhere: it is not seeded, or no checkpoint "
             "holds it. Seed it, and let it be an attribute of the module, data module, sampler or dataset."
         )
-    states = wanted["state"].items()
-    changed = [name for name, state in states if line["state"].get(name) != state and name not in unsteady]
+    changed = [name for name in _changed(wanted, line) if name not in unsteady]
     if changed:
         return (
             f"{' and '.join(changed)}: not as without a stop, as no checkpoint holds it. Keep it in a "
             "buffer, in `on_save_checkpoint`, or in the `state_dict` of a callback or data module."
         )
-    if astray:
-        return f"The global random generator of {' and '.join(astray)} stands elsewhere."
+    if shared:
+        return f"The global random generator of {' and '.join(shared)} stands elsewhere."
     return "All random generators are as they should be: it comes from something else that changes."
+
+
+def _reason_without_a_stop(wanted: Line, line: Line) -> str:
+    """What differs between two runs that nobody stopped: generators, or what follows something else."""
+    own, shared = _astray(wanted, line)
+    if own:
+        return f"The random generator {' and '.join(own)} stands elsewhere: it is not seeded. Seed it."
+    if shared:
+        return (
+            f"The global random generator of {' and '.join(shared)} stands elsewhere. Seed it: call "
+            "levin.seed_everything(...) before anything is made."
+        )
+    changed = _changed(wanted, line)
+    differs = f" {' and '.join(changed)}: not the same in each run." if changed else ""
+    return (
+        f"All random generators are as they should be.{differs} What follows the time, the speed of the "
+        "machine or the order of a set can't be repeated."
+    )
+
+
+def _astray(wanted: Line, line: Line) -> tuple[list[str], list[str]]:
+    """The generators that stand elsewhere: the program's own, and those that all share."""
+    names = [name for name, state in wanted["random"].items() if line["random"].get(name) != state]
+    shared = [name for name in names if name in ("python", "numpy", "torch", "cuda")]
+    return [name for name in names if name not in shared], shared
+
+
+def _changed(wanted: Line, line: Line) -> list[str]:
+    """The names of other state that is not the same."""
+    return [name for name, state in wanted["state"].items() if line["state"].get(name) != state]
