@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import levin as L
 from levin.callbacks import EarlyStopping, ModelCheckpoint
+from levin.checkpoint.io import CorruptCheckpointError
 from levin.loggers import CSVLogger
 from levin.testing import BoringModel
 
@@ -187,6 +188,19 @@ def test_it_goes_on_from_any_end_and_from_any_start_of_an_epoch(fit, tmp_path, h
     assert trainer.early_stopping_callback.wait_count == whole.trainer.early_stopping_callback.wait_count
 
 
+def test_the_validation_after_a_batch_is_not_left_out_where_lightning_saved_before_it(fit, tmp_path):
+    start, path = Regressor(), tmp_path / "x.ckpt"
+    whole, again = copy.deepcopy(start), copy.deepcopy(start)
+    stopping = [EarlyStopping("val", patience=9) for _ in range(2)]
+    fit(whole, "whole", 3, callbacks=[stopping[0], SavesIn("on_train_batch_end", path)])
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["levin"], checkpoint["loops"]["fit_loop"]["state_dict"]["levin"]  # it writes neither
+    torch.save(checkpoint, path)
+    fit(again, "whole", 3, callbacks=[stopping[1]], ckpt_path=path)
+    assert leaves(again.state_dict()) == leaves(whole.state_dict())
+    assert stopping[1].state_dict() == stopping[0].state_dict()
+
+
 # ---------------------------------------------------------------------- which checkpoint
 
 
@@ -213,6 +227,36 @@ def test_last_is_found_by_a_new_trainer_in_the_default_folder(quiet, noting, bat
         else:
             trainer.fit(noting, batches(2), ckpt_path="last")
     assert noting.noted("train") == ["0.0", "0.1", "1.0", "1.1"]
+
+
+def test_a_folder_in_place_of_a_file_is_told_with_what_is_in_it(quiet, noting, batches, tmp_path):
+    saving = ModelCheckpoint(tmp_path / "kept", filename="one")
+    quiet(limit_val_batches=0, max_epochs=1, callbacks=saving, enable_checkpointing=True).fit(
+        noting, batches(2)
+    )
+    with pytest.raises(CorruptCheckpointError, match=r"is a folder, .* Name one of those in it: one\.ckpt"):
+        quiet(limit_val_batches=0, max_epochs=2).fit(noting, batches(2), ckpt_path=tmp_path / "kept")
+
+
+def test_groups_that_a_hook_added_are_asked_for_before_their_state_is_taken_back(
+    quiet, noting, batches, tmp_path
+):
+    class Thaws(L.Callback):
+        def on_train_start(self, trainer, module):
+            trainer.optimizers[0].add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+
+    class Again(Thaws):
+        on_fit_start = Thaws.on_train_start
+        on_train_start = L.Callback.on_train_start
+
+    trainer = quiet(limit_val_batches=0, max_epochs=1, callbacks=Thaws())
+    trainer.fit(noting, batches(2))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match=r"SGD \(optimizer 0\) for groups of \[1, 1\] .* groups of \[1\]\."):
+        quiet(limit_val_batches=0, max_epochs=2).fit(noting, batches(2), ckpt_path=tmp_path / "x.ckpt")
+    again = quiet(limit_val_batches=0, max_epochs=2, callbacks=Again())
+    again.fit(noting, batches(2), ckpt_path=tmp_path / "x.ckpt")
+    assert again.global_step == 4
 
 
 # ---------------------------------------------------------------------- what a file holds

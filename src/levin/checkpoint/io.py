@@ -294,6 +294,12 @@ def as_checkpoint(value: Any, path: PathLike | IO[bytes] | None = None) -> dict[
 
 def _check_is_file(path: str) -> None:
     if is_dir(path):
+        inside = sorted(name for name in listdir(path) if name.endswith(".ckpt"))
+        if inside:
+            raise CorruptCheckpointError(
+                f"{path} is a folder, and one file is expected. Name one of those in it: "
+                f"{', '.join(inside[:10])}."
+            )
         raise CorruptCheckpointError(
             f"{path} is a folder, and one file is expected. A checkpoint in shards is a folder: only the "
             "strategy that saved it, or one that can read shards, loads it."

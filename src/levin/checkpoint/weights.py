@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from levin.checkpoint.io import TorchCheckpointIO, as_checkpoint, load
@@ -29,6 +30,7 @@ def export_weights(path: PathLike, target: PathLike, *, prefix: str = "") -> lis
 
     Raises:
         KeyError: No name begins with ``prefix``.
+        ValueError: A weight is sparse or quantized, and the format knows none such.
     """
     weights = as_checkpoint(load(path), path)["state_dict"]
     taken = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
@@ -51,6 +53,13 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            message = (
+                f"The weight {name!r} is {'quantized' if tensor.is_quantized else 'sparse'}, and safetensors "
+                "holds plain tensors only. Export to a file of another ending, or with a prefix that leaves "
+                "it out."
+            )
+            raise ValueError(message)
         storage = tensor.untyped_storage().data_ptr()
         whole = tensor.detach().contiguous()
         apart[name] = whole.clone() if storage in seen else whole

@@ -185,12 +185,29 @@ def _show(given: argparse.Namespace) -> int:
 
 def _share(key: str, part: dict[Any, Any] | list[Any]) -> tuple[str, ...]:
     """What one key of a checkpoint holds."""
-    tensors = [leaf for _, leaf in _leaves(part) if hasattr(leaf, "nbytes")]
+    from torch import Tensor
+
+    tensors = [leaf for _, leaf in _leaves(part) if isinstance(leaf, Tensor)]
     if not tensors:
         return f"  {key}", "", "", "", _cut(", ".join(map(str, part))) if isinstance(part, dict) else ""
     types = ", ".join(sorted({_type_of(tensor) for tensor in tensors}))
     numbers = sum(tensor.numel() for tensor in tensors)
-    return f"  {key}", str(len(tensors)), f"{numbers:,}", _in_units(sum(t.nbytes for t in tensors)), types
+    size = sum(part.numel() * part.element_size() for tensor in tensors for part in _parts(tensor))
+    return f"  {key}", str(len(tensors)), f"{numbers:,}", _in_units(size), types
+
+
+def _parts(tensor: Any) -> tuple[Any, ...]:
+    """What a sparse tensor is made of; of others the tensor itself."""
+    from torch import sparse_bsc, sparse_bsr, sparse_coo, sparse_csc, sparse_csr
+
+    if tensor.layout is sparse_coo:
+        whole = tensor.coalesce()
+        return whole.indices(), whole.values()
+    if tensor.layout in (sparse_csr, sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (sparse_csc, sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor,)
 
 
 def _print_values(title: str, values: Any) -> None:
@@ -266,19 +283,30 @@ _NOTHING: Any = type("Nothing", (), {"__repr__": lambda _: "nothing"})()
 
 
 def _difference(ours: Any, theirs: Any) -> str:
-    from torch import Tensor, equal
+    from torch import Tensor, complex128, equal, float64
 
     if not (isinstance(ours, Tensor) and isinstance(theirs, Tensor)):
         is_same = type(ours) is type(theirs) and (ours == theirs or repr(ours) == repr(theirs))  # NaN
         return "" if is_same else f"{_shown(ours)} -> {_shown(theirs)}"
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return f"{_shown(ours)} -> {_shown(theirs)}"
+    ours, theirs = _dense(ours), _dense(theirs)
     if equal(ours, theirs):
         return ""
     if ours.numel() == 1:
         return f"{ours.item()} -> {theirs.item()}"
-    gap = (ours.double() - theirs.double()).abs()
+    wide = complex128 if ours.is_complex() else float64
+    gap = (ours.to(wide) - theirs.to(wide)).abs()
     return f"{int((gap != 0).sum())} of {gap.numel()} differ, by at most {gap.max().item():.3g}"
+
+
+def _dense(tensor: Any) -> Any:
+    """The same numbers in a form that can be compared."""
+    from torch import strided
+
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    return tensor if tensor.layout is strided else tensor.to_dense()
 
 
 # ------------------------------------------------------------------------- export, upgrade, prune

@@ -189,7 +189,10 @@ class Progress:
         self.in_epoch = bool(self.unfinished)
         self.is_logged = own.get("is_logged", True)
         self.samples, self.validations = own.get("samples", 0), own.get("validations", 0)
-        self.validated = own.get("validated", self.counts)
+        # Lightning completes a batch after its last hooks, and validates then
+        is_completed = batches["total"]["completed"] == batches["total"]["processed"]
+        validated = {**self.counts, "batches": self.total_batches - (not is_completed)}
+        self.validated = own.get("validated", validated)
         self._seconds_before = own.get("seconds_since_validation", 0.0)
         # Lightning counts a batch for its loggers at the very end, and is never found after that
         self.is_settled = not self.unfinished or own.get("is_settled", False)

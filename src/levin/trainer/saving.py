@@ -225,9 +225,24 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
             f"{said.format(len(optimizers), 'optimizers', ours)} Return as many as then, or pass "
             "reset={'optimizer'} to `fit`, with which they begin anew."
         )
+    _check_groups(run, optimizers)
     run.strategy.load_optimizer_states(optimizers)
     ours = len(run.lr_scheduler_configs)
     if ours != len(schedulers):
         rank_zero_warn(f"{said.format(len(schedulers), 'schedulers', ours)} The others start anew.")
     for config, state in zip(run.lr_scheduler_configs, schedulers, strict=False):
         config.scheduler.load_state_dict(state)
+
+
+def _check_groups(run: Run, states: list[dict[str, Any]]) -> None:
+    """Refuse the state of other parameter groups, as those are that a hook adds while it trains."""
+    for index, (optimizer, state) in enumerate(zip(run.strategy.optimizers, states, strict=True)):
+        saved = [len(group["params"]) for group in state.get("param_groups", ())]
+        ours = [len(group["params"]) for group in optimizer.param_groups]
+        if saved and saved != ours:
+            raise ValueError(
+                f"The checkpoint holds the state of {type(optimizer).__name__} (optimizer {index}) for "
+                f"groups of {saved} parameters, and there are groups of {ours}. If a hook added some with "
+                "`add_param_group` in training, add them in `configure_optimizers` or `on_fit_start` to go "
+                "on; or pass reset={'optimizer'} to `fit`, with which its state begins anew."
+            )

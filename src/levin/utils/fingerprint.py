@@ -44,5 +44,5 @@ def _start_of(tensor: torch.Tensor, most: int | None) -> bytes:
         dense = dense.to_dense()
     if dense.is_quantized:
         dense = dense.int_repr()
-    flat = dense.flatten()[:most].cpu().contiguous()
+    flat = dense.flatten()[:most].resolve_conj().resolve_neg().cpu().contiguous()
     return bytes(flat.view(torch.uint8).numpy())

@@ -131,6 +131,39 @@ def test_diff_tells_other_shapes_and_what_is_on_one_side_alone(ckpt, tmp_path):
     ]
 
 
+def unusual(last):
+    values = torch.tensor([1.0, 0.0, last])
+    parts = {"sparse": values.to_sparse(), "complex": values * 1j, "eighth": values.to(torch.float8_e4m3fn)}
+    whole = values.expand(4, 3)
+    rows = {"csr": whole.to_sparse_csr(), "csc": whole.to_sparse_csc(), "conj": parts["complex"].conj()}
+    return {"state_dict": {**parts, **rows, "none": torch.empty(0, 3)}}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support is in beta state")
+def test_tensors_of_other_kinds_are_shown_and_compared(ckpt, tmp_path):
+    for number in (2, 4):
+        torch.save(unusual(number), tmp_path / str(number))
+    status, lines, _ = ckpt("show", tmp_path / "2", "--tensors")
+    assert status == 0
+    assert next(line for line in lines if "state_dict" in line).split()[:3] == ["state_dict", "7", "36"]
+    assert ckpt("diff", tmp_path / "2", tmp_path / "2")[0] == 0
+    told = ckpt("diff", tmp_path / "2", tmp_path / "4")[1]
+    single = {f"state_dict.{name}: 1 of 3 differ, by at most 2" for name in ("sparse", "complex", "eighth")}
+    assert single < set(told)
+    assert len(told) == 6
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support is in beta state")
+def test_export_names_a_weight_that_safetensors_can_not_hold(ckpt, tmp_path):
+    pytest.importorskip("safetensors")
+    torch.save(unusual(2), tmp_path / "a.ckpt")
+    status, _, error = ckpt("export", tmp_path / "a.ckpt", tmp_path / "w.safetensors")
+    assert status == 2
+    assert "The weight 'sparse' is sparse, and safetensors holds plain tensors only" in error
+    assert not (tmp_path / "w.safetensors").exists()
+    assert ckpt("export", tmp_path / "a.ckpt", tmp_path / "w.pt")[0] == 0
+
+
 def test_diff_shows_so_many_lines_unless_all_are_wanted(ckpt, tmp_path):
     for number in range(2):
         torch.save({f"a{index}": number for index in range(50)}, tmp_path / str(number))
