@@ -532,3 +532,48 @@ def test_a_full_disk_leaves_what_was_whole_and_nothing_that_is_half(tmp_path):
     assert "Nothing half-written was left" in last
     assert {path.name for path in tmp_path.iterdir()} == {"epoch=0-step=1.ckpt", ".checkpoints.jsonl"}
     assert torch.load(tmp_path / "epoch=0-step=1.ckpt", weights_only=True)["global_step"] == 1
+
+
+class LogsAtWill(BoringModel):
+    """Logs in a step as it is told to."""
+
+    def __init__(self, log):
+        super().__init__()
+        self.log_something = log
+
+    def training_step(self, batch, batch_idx):
+        self.log_something(self)
+        return super().training_step(batch, batch_idx)
+
+
+class SchedulesAtWill(BoringModel):
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "frequency": "2"}}
+
+
+class BringsNoCallback(BoringModel):
+    def configure_callbacks(self):
+        return [5]
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "said"),
+    [
+        (LogsAtWill(lambda self: self.log(3, 1.0)), {}, r"self.log\(3, ...\) got a int as its name"),
+        (LogsAtWill(lambda self: self.log_dict(5)), {}, r"self.log_dict got a int. It takes a dict"),
+        (SchedulesAtWill(), {}, "frequency is '2'. It is a whole number"),
+        (BringsNoCallback(), {}, "`configure_callbacks` holds 5, which is no `Callback`"),
+        (BoringModel(), {"ckpt_path": 5}, "ckpt_path=5 is a int. Give the path of a checkpoint"),
+    ],
+)
+def test_what_has_the_wrong_type_is_told_by_its_name(model, arguments, said, quiet):
+    with pytest.raises((TypeError, MisconfigurationException), match=said):
+        quiet(max_steps=1).fit(model, **arguments)
+
+
+@pytest.mark.parametrize("name", ["epoch_loop", "epoch_progress", "batch_idx", "total_batch_idx"])
+def test_parts_that_loops_had_are_told_by_what_there_is(name, quiet):
+    with pytest.raises(AttributeError, match=rf"{name}.*`trainer\."):
+        getattr(quiet().fit_loop, name)

@@ -70,7 +70,9 @@ def test_what_is_asked_for_stands_in_an_extra_or_is_there():
     asked = {name for name, asks in third_party() if asks}
     users = [name for name in EXTRAS if name not in ("all", "test", "dev", "parity", "slow", "docs")]
     assert asked >= {"tensorboard", "safetensors", "scikit-learn"}
-    assert asked - USERS_OWN <= set().union(names(PROJECT["dependencies"]), *(names(EXTRAS[name]) for name in users))
+    assert asked - USERS_OWN <= set().union(
+        names(PROJECT["dependencies"]), *(names(EXTRAS[name]) for name in users)
+    )
 
 
 def test_the_hard_dependencies_are_these_and_no_more():

@@ -95,6 +95,8 @@ class Metrics:
 
     def _declare(self, name: str, value: Any, options: tuple[Any, ...]) -> Entry:
         """Check the first call for a name, and settle what it means."""
+        if not isinstance(name, str):
+            raise TypeError(f"self.log({name!r}, ...) got a {type(name).__name__} as its name. Give a text.")
         settings = LogOptions(*options)
         rule = self._rule(name)
         _check_value(name, value)

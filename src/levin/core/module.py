@@ -264,6 +264,11 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
             *args: As for `log`, from ``prog_bar`` on.
             **kwargs: As for `log`.
         """
+        if not hasattr(dictionary, "items"):
+            raise TypeError(
+                f"self.log_dict got a {type(dictionary).__name__}. It takes a dict of names and values; for "
+                "one value use self.log(name, value)."
+            )
         for name, value in dictionary.items():
             self.log(name, value, *args, **kwargs)
 

@@ -193,9 +193,10 @@ def _check_settings(config: LRSchedulerConfig, module: LightningModule) -> None:
         raise MisconfigurationException(
             f"The lr_scheduler's interval is {config.interval!r}. It is one of {list(_INTERVALS)}."
         )
-    if config.frequency < 1:
+    frequency: Any = config.frequency
+    if not isinstance(frequency, int) or frequency < 1:
         raise MisconfigurationException(
-            f"The lr_scheduler's frequency is {config.frequency}. It is at least 1."
+            f"The lr_scheduler's frequency is {frequency!r}. It is a whole number, at least 1."
         )
     if config.reduce_on_plateau and config.monitor is None:
         raise MisconfigurationException(

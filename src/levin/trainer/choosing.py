@@ -125,6 +125,11 @@ def choose(
         return Choice(paths=(_best(trainer, fn),))
     if path in ("last", "auto", "hpc"):
         return {"last": _last, "auto": _newest, "hpc": _requeued}[str(path)](trainer, fn)
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"ckpt_path={path!r} is a {type(path).__name__}. Give the path of a checkpoint, 'best', 'last', "
+            "'auto' or 'hpc', or None."
+        )
     text = os.fspath(path)
     if not text:
         raise ValueError(

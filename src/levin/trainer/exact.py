@@ -114,8 +114,10 @@ class Whereabouts:
             kept["position"] = batches.position(progress.batch if is_within else 0)
         return {**kept, **_window(run, step)} if is_within and step is not None else kept
 
-    def restore(self, kept: dict[str, Any], loader: Reader | Together | None) -> None:
+    def restore(self, kept: dict[str, Any] | None, loader: Reader | Together | None) -> None:
         """Put back what hooks switched, and the random generators: nothing may draw before the next batch."""
+        if kept is None:  # nothing to go on from
+            return
         module, switched = self._run.module, kept.get("switched", {"modes": {}, "trained": {}})
         for name, part in module.named_modules():
             part.training = switched["modes"].get(name, part.training)

@@ -32,6 +32,8 @@ from levin.trainer.states import RunningStage
 from levin.trainer.step import step_for
 from levin.trainer.when import batches_between_validations, counting_samples, validation_rule
 from levin.utils.errors import PossibleUserWarning
+from levin.utils.former import LOOP_PARTS
+from levin.utils.former_members import had
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from levin.trainer.step import Step
 
 
+@had(**LOOP_PARTS)
 class FitLoop:
     """Train over epochs, and validate in between.
 
@@ -96,8 +99,7 @@ class FitLoop:
         self.set_up()
         self._where.begin()
         if self.is_done():
-            if self._where.kept is not None:
-                self._where.restore(self._where.kept, self._loader)
+            self._where.restore(self._where.kept, self._loader)
             return
         if self._must_load_validation():
             self.validation.set_up_data()
@@ -216,9 +218,8 @@ class FitLoop:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the field's common form for a run that goes on to the same bits."""
-        drawn = {} if self.source is None else self.source.drawn
         return {
-            "drawn": {kind: drawn[kind] for kind in ("setup", "train") if kind in drawn},
+            "drawn": {} if self.source is None else dict(self.source.drawn),
             "loaded_in_epoch": self.loaded_in_epoch,
             "count": self.max_batches if self._is_short else None,
             **self._where.state_dict(self._loader, self._batches, self._step),
@@ -259,13 +260,12 @@ class FitLoop:
         """Everything that is settled before the first batch."""
         run, progress = self._run, self._run.progress
         torch.set_grad_enabled(True)
-        (kept, self._where.kept), progress.in_epoch = (self._where.kept, None), True
+        kept, self._where.kept, progress.in_epoch = self._where.kept, None, True
         if progress.epoch - self.loaded_in_epoch >= (
             run.intervals.reload_dataloaders_every_n_epochs or math.inf
         ):
-            if kept is not None:  # a hook that makes loaders may draw
-                self._where.restore(kept, self._loader)
-                kept = None
+            self._where.restore(kept, self._loader)  # a hook that makes loaders may draw
+            kept = None
             self._load()
         self._settle_epoch(kept)
         if not progress.unfinished:
@@ -298,8 +298,7 @@ class FitLoop:
         if self._batches is None or not self._batches.is_open:
             self._batches = None  # that was the pass of the last epoch
             set_epoch(self.loaders, self._run.progress.epoch)
-        if kept is not None:
-            self._where.restore(kept, self._loader)
+        self._where.restore(kept, self._loader)
 
     def _settle_batch(self, step: Step) -> None:
         """Do what is still to come after the newest batch: the checkpoint was written before it was done."""
@@ -439,8 +438,8 @@ class FitLoop:
         if self._has_advised or self._run.debugging.fast_dev_run or self._batches is None:
             return
         self._has_advised = True
-        loaders, processes = flatten(self.loaders), self._run.strategy.world_size
-        said = advice(self.waiting, self._batches.fetched, loaders, num_processes=processes)
+        processes = self._run.strategy.world_size
+        said = advice(self.waiting, self._batches.fetched, flatten(self.loaders), num_processes=processes)
         if said is not None:
             rank_zero_info(said)
 

@@ -140,8 +140,7 @@ def check_state_keys(callbacks: Sequence[Callback]) -> None:
 
 def with_callbacks_of(module: LightningModule, callbacks: Sequence[Callback]) -> list[Callback]:
     """The trainer's callbacks with the module's: one of the module's replaces the trainer's of its class."""
-    own = module.configure_callbacks()
-    own = [own] if isinstance(own, Callback) else list(own)
+    own = _several("configure_callbacks", module.configure_callbacks(), Callback)
     kept = [
         callback
         for callback in callbacks

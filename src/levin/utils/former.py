@@ -224,3 +224,13 @@ def install() -> None:
     """Explain imports of what is gone, from now on."""
     if FormerNames not in sys.meta_path:
         sys.meta_path.append(FormerNames)
+
+
+LOOP_PARTS = {
+    "epoch_loop": "Its counters are `trainer.progress.batch` (of the epoch) and "
+    "`trainer.progress.total_batches`, and the loop that validates is `trainer.fit_loop.validation`.",
+    "epoch_progress": "Use `trainer.current_epoch`.",
+    "batch_idx": "Use the `batch_idx` that hooks get, or `trainer.progress.batch`, the epoch's so far.",
+    "total_batch_idx": "Use `trainer.progress.total_batches`, the batches so far.",
+}
+"""What `trainer.fit_loop` had."""

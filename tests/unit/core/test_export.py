@@ -304,7 +304,7 @@ def test_a_device_that_is_not_cuda_is_refused(tensorrt):
 
 def test_the_missing_package_of_tensorrt_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
-    with pytest.raises(ModuleNotFoundError, match=r'`torch_tensorrt` is needed.*pip install torch-tensorrt'):
+    with pytest.raises(ModuleNotFoundError, match=r"`torch_tensorrt` is needed.*pip install torch-tensorrt"):
         Dropping().to_tensorrt(input_sample=X)
 
 
