@@ -42,6 +42,7 @@ class ExperimentWriter:
         self._hparams_are_saved = True
         self._next_step = 0
         self.num_rows: int = 0  # in the file and not yet in it
+        self.newest_row: dict[str, Any] = {}
         paths.makedirs(self.log_dir)
         if paths.exists(self.metrics_file_path):
             self._continue_file()
@@ -61,7 +62,9 @@ class ExperimentWriter:
         step = self._next_step if step is None else step
         self._next_step = step + 1
         self.num_rows += 1
-        self.metrics.append({**{key: scalar(value) for key, value in metrics_dict.items()}, "step": step})
+        row = {**{key: scalar(value) for key, value in metrics_dict.items()}, "step": step}
+        self.metrics.append(row)
+        self.newest_row = row
 
     def save(self) -> None:
         """Write the hyper-parameters, if there are new ones, and the rows that are not in the file yet."""
@@ -88,6 +91,15 @@ class ExperimentWriter:
             writer.writeheader()
             writer.writerows(rows)
         self.num_rows = num_rows
+        self.newest_row = dict(rows[-1]) if rows else {}
+
+    def holds(self, num_rows: int, row: Mapping[str, str]) -> bool:
+        """Whether the last of so many rows is that one."""
+        self.save()
+        if not 0 < num_rows <= self.num_rows:
+            return False
+        with paths.open_file(self.metrics_file_path, "r") as file:
+            return _cells(list(csv.DictReader(file))[num_rows - 1]) == row
 
     def _widen(self, new_keys: set[str]) -> None:
         """Give the file columns for ``new_keys``, empty in the rows that it has."""
@@ -121,10 +133,17 @@ class ExperimentWriter:
                 file.write(whole)
         lines = list(csv.reader(io.StringIO(whole)))
         self.metrics_keys, self.num_rows = lines[0] if lines else [], max(len(lines) - 1, 0)
+        if self.num_rows:
+            self.newest_row = dict(zip(lines[0], lines[-1], strict=False))
         if self.metrics_keys:
             rank_zero_info(
                 f"{self.metrics_file_path} holds rows of an earlier run: this one's come after them."
             )
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """The cells of a row that are not empty, as the file has them."""
+    return {key: str(value) for key, value in row.items() if value not in (None, "")}
 
 
 def _rows_as_text(rows: Iterable[Mapping[str, Any]], keys: list[str]) -> str:
@@ -198,11 +217,15 @@ class CSVLogger(DirectoryLogger):
 
     @rank_zero_only
     def position(self) -> dict[str, Any]:
-        """The number of rows, and where they are."""
-        return {"log_dir": self.log_dir, "rows": self.experiment.num_rows}
+        """The number of rows, where they are, and the newest one: it tells a folder that was moved."""
+        rows, newest = self.experiment.num_rows, self.experiment.newest_row
+        return {"log_dir": self.log_dir, "rows": rows, "newest": _cells(newest)}
 
     @rank_zero_only
     def go_on(self, position: Any) -> None:
         """Cut off the rows that were written here after the checkpoint."""
-        if isinstance(position, dict) and position.get("log_dir") == self.log_dir and "rows" in position:
-            self.experiment.cut(position["rows"])
+        if not isinstance(position, dict) or "rows" not in position:
+            return
+        rows, newest = position["rows"], position.get("newest", {})
+        if position.get("log_dir") == self.log_dir or self.experiment.holds(rows, newest):
+            self.experiment.cut(rows)

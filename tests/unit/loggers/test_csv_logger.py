@@ -227,3 +227,41 @@ def test_what_a_flush_writes_does_not_grow_with_the_file(tmp_path):
     assert max(written[1:]) < 10  # bytes a row, however many there are
     with (tmp_path / "metrics.csv").open() as file:
         assert len(list(csv.reader(file))) == 201
+
+
+def rows_in(folder):
+    return list(csv.DictReader((folder / "version_0" / "metrics.csv").read_text().splitlines()))
+
+
+def written(folder, *losses):
+    """A logger that wrote these rows, and its position after two of them."""
+    logger = CSVLogger(folder, name=None, version=0)
+    for step, loss in enumerate(losses):
+        if step == 2:
+            position = logger.position()
+        logger.log_metrics({"loss": loss, **({"late": 1} if step == 3 else {})}, step=step)
+    logger.save()
+    return position
+
+
+def test_rows_are_taken_back_in_a_folder_that_was_moved(tmp_path):
+    position = written(tmp_path / "first", 0.1, torch.tensor(0.2), 0.3, 0.4)
+    (tmp_path / "first").rename(tmp_path / "second")
+    again = CSVLogger(tmp_path / "second", name=None, version=0)
+    again.go_on(position)
+    assert again.position() == {**position, "log_dir": again.log_dir}
+    again.log_metrics({"loss": 0.5}, step=2)
+    again.save()
+    assert [row["loss"] for row in rows_in(tmp_path / "second")] == [
+        "0.1",
+        str(torch.tensor(0.2).item()),
+        "0.5",
+    ]
+
+
+def test_rows_of_another_run_stay(tmp_path):
+    position = written(tmp_path / "first", 0.1, 0.2, 0.3)
+    written(tmp_path / "second", 0.1, 0.25, 0.3)
+    for folder in ("second", "third"):
+        CSVLogger(tmp_path / folder, name=None, version=0).go_on(position)
+    assert len(rows_in(tmp_path / "second")) == 3
