@@ -363,6 +363,18 @@ def test_early_stopping_goes_on_counting(quiet, noting, batches, tmp_path):
     assert again.current_epoch == 4
 
 
+def test_early_stopping_does_not_judge_an_epoch_that_is_cut_off(quiet, noting, batches, tmp_path):
+    noting.validation_step = lambda batch: noting.log("loss", 1.0)
+    path = None
+    for steps in (1, 4, 5, 9):
+        stopping = EarlyStopping("loss", patience=9)
+        trainer = quiet(max_steps=steps, callbacks=stopping)
+        trainer.fit(noting, batches(3), batches(1), ckpt_path=path)
+        path = tmp_path / f"{steps}.ckpt"
+        trainer.save_checkpoint(path)
+    assert stopping.wait_count == 2
+
+
 def test_states_of_callbacks_that_are_gone_are_told(quiet, noting, batches, tmp_path):
     noting.validation_step = lambda batch: noting.log("loss", 1.0)
     trainer = quiet(max_epochs=1, callbacks=EarlyStopping("loss"))

@@ -112,8 +112,9 @@ class EarlyStopping(Callback):
             self._check_on_train_epoch_end = bool(is_usual)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, if it is at the end of epochs."""
-        if self._check_on_train_epoch_end and not self._should_skip_check(trainer):
+        """Look, if it is at the end of epochs; at one that is cut off a run that goes on comes again."""
+        is_over = not trainer.progress.is_cut_off
+        if self._check_on_train_epoch_end and is_over and not self._should_skip_check(trainer):
             self._run_early_stopping_check(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
