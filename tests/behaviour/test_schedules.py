@@ -13,6 +13,7 @@ from torch.optim import SGD
 from torch.optim import lr_scheduler as torchs
 
 import levin as L
+from levin.testing import BoringModel
 from levin.trainer.schedules import tell_plans
 from levin.utils.errors import PossibleUserWarning
 
@@ -214,8 +215,9 @@ def test_a_module_that_moves_schedulers_its_own_way_is_asked_for_no_more(plan, n
         del type(noting).lr_scheduler_step
 
 
-def test_a_cycle_that_is_too_short_is_left_to_torch(plan):
-    assert plan(one(torchs.OneCycleLR, 1.0, total_steps=20), settings=STEP) == []
+def test_a_cycle_that_is_too_short_has_no_plan(plan):
+    with pytest.warns(UserWarning, match=r"OneCycleLR was made for 20 moves. It has made 0"):
+        assert plan(one(torchs.OneCycleLR, 1.0, total_steps=20), settings=STEP) == []
 
 
 def test_a_scheduler_that_can_not_be_copied_is_no_error(plan):
@@ -376,3 +378,22 @@ MEANT = {  # epochs, batches, scheduler
 def test_a_schedule_of_epochs_is_no_cause_for_alarm(plan, epochs, count, make):
     (line,) = plan(make, count, max_epochs=epochs)
     assert "at the end" in line
+
+
+def test_a_schedule_that_ends_before_the_fit_is_told_at_the_start(quiet, tmp_path):
+    class Model(BoringModel):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            steps = self.trainer.estimated_stepping_batches
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    trainer = quiet(max_epochs=2, limit_train_batches=3)
+    trainer.fit(Model())
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    told = pytest.warns(UserWarning, match=r"made for 6 moves. It has made 6, and this fit makes 3 more")
+    with told, pytest.raises(ValueError, match="Tried to step 7 times"):
+        quiet(max_epochs=3, limit_train_batches=3).fit(Model(), ckpt_path=tmp_path / "two.ckpt")
+    longer = quiet(max_epochs=3, limit_train_batches=3)
+    longer.fit(Model(), ckpt_path=tmp_path / "two.ckpt", reset={"scheduler"})
+    assert longer.global_step == 9

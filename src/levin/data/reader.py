@@ -24,7 +24,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from levin.data.combined import stop_workers
+from levin.data.combined import length_of, stop_workers
 from levin.data.seeds import ride
 from levin.utils.fingerprint import fingerprint
 from levin.utils.rank import rank_zero_warn
@@ -104,6 +104,7 @@ class Reader(Iterable[Any]):
         """
         first = self._first if self._indices is None else self._indices.first
         position: dict[str, Any] = {"opening": dict(self._opening), "taken": taken, "first": first}
+        position["sizes"] = self._sizes()
         if isinstance(self.loader, Stateful):
             position["loader"] = self.loader.state_dict()
         elif self.knows_its_place:
@@ -125,6 +126,7 @@ class Reader(Iterable[Any]):
             self._note_opening()
             return self._passed_over(taken, position)
         self._opening = opening
+        self._check_sizes(taken, position.get("sizes"))
         if "loader" in position and isinstance(self.loader, Stateful):
             self.loader.load_state_dict(position["loader"])
             self._check_workers()
@@ -235,6 +237,26 @@ class Reader(Iterable[Any]):
                 f"The run can't go on exactly where it stopped: {sampler} gives another order than before. "
                 "It draws from something that a checkpoint doesn't hold. Let it draw from a torch.Generator "
                 "that is one of its attributes, or give it `state_dict` and `load_state_dict`."
+            )
+
+    def _sizes(self) -> dict[str, int | float | None]:
+        """What a place in the data is counted by, as far as it is known."""
+        return {
+            "batches": length_of(self.loader),
+            "samples": length_of(getattr(self.loader, "dataset", None)),
+            "batch_size": getattr(self.loader, "batch_size", None),
+        }
+
+    def _check_sizes(self, taken: int, sizes: dict[str, Any] | None) -> None:
+        changed = [
+            f"{name.replace('_', ' ')}: {sizes[name]} before, {now} now"
+            for name, now in self._sizes().items()
+            if sizes is not None and sizes[name] != now
+        ]
+        if taken and changed:
+            rank_zero_warn(
+                "The run can't go on exactly where it stopped: its training data is of another size "
+                f"({'; '.join(changed)}). The first {taken} batches of the epoch, as it is now, are left out."
             )
 
     def _check_workers(self) -> None:

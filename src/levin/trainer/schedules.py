@@ -64,15 +64,19 @@ def tell_plans(
         if config.interval == "validation" and not validates:
             name = type(config.scheduler).__name__
             rank_zero_warn(f"{name} moves with validations, and this fit has none: it will not move.")
-        plan = advice = ""
+        plan = advice = end = ""
         with _trying():
             plan = _plan(run, config, *length)
         with _trying():
             advice = _advice(run, config, *length)
+        with _trying():
+            end = _early_end(run, config, *length)
         if plan:
             rank_zero_info(plan)
         if advice:
             rank_zero_warn(advice, category=PossibleUserWarning)
+        if end:
+            rank_zero_warn(end)
 
 
 def _length(run: Run, max_batches: int | float) -> tuple[int | None, int | None]:
@@ -119,6 +123,23 @@ def _plan(run: Run, config: LRSchedulerConfig, epochs: int | None, steps: int | 
         what += f", {highest:.3g} at most"
     times = "once" if moves == 1 else f"{moves} times"
     return f"{what}, {end:.3g} at the end; {name} moves it {rhythm}, {times}."
+
+
+def _early_end(run: Run, config: LRSchedulerConfig, epochs: int | None, steps: int | None) -> str:
+    """What to warn of, if a scheduler has an end and this fit goes further."""
+    made_for, made = getattr(config.scheduler, "total_steps", None), config.scheduler.last_epoch
+    done, total = (run.progress.step, steps) if config.interval == "step" else (run.progress.epoch, epochs)
+    if not isinstance(made_for, int) or total is None or config.interval == "validation":
+        return ""
+    moves = total // config.frequency - done // config.frequency
+    name = type(config.scheduler).__name__
+    if made + moves <= made_for:
+        return ""
+    return (
+        f"{name} was made for {made_for} moves. It has made {made}, and this fit makes {moves} more: unless "
+        "it stops before, torch ends it with an error. Make it for all of them; where it comes from a "
+        "checkpoint, pass reset={'scheduler'} to `fit`, so that it begins anew as it is made now."
+    )
 
 
 def _advice(run: Run, config: LRSchedulerConfig, epochs: int | None, steps: int | None) -> str:

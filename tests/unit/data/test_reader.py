@@ -299,6 +299,19 @@ def test_a_loader_that_goes_on_by_itself_is_told_of_what_its_workers_draw():
         Reader(Stateful(Ids(), batch_size=2)).go_on(position())
 
 
+def test_a_place_in_data_of_another_size_is_told():
+    reader = Reader(DataLoader(Ids(), batch_size=4))
+    next(iter(reader))
+    position = reader.position(1)
+    with pytest.warns(
+        UserWarning, match=r"batches: 5 before, 10 now; batch size: 4 before, 2 now\). The first 1"
+    ):
+        Reader(DataLoader(Ids(), batch_size=2)).go_on(position)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Reader(DataLoader(Ids(), batch_size=2)).go_on({**position, "taken": 0})
+
+
 def _second_pass(reader):
     """A position in it, at which one batch was taken."""
     list(reader)
