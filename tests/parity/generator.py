@@ -992,8 +992,9 @@ class Drawing:
             texts += [self.checkpoint() for _ in range(draw.rarely(50, 0, 1, 1, 2))]
             if self.rhythm.get("check_val_every_n_epoch", 1) is None:  # one fault at a time
                 texts = list(dict.fromkeys(texts))
-        # with a time it fails in Lightning (row "`EarlyStopping` with a `val_check_interval`")
-        if not self.is_timed and self.again != "resume" and draw.chance(20):
+        # with a time it fails in Lightning (row "`EarlyStopping` with a `val_check_interval`"); an epoch that
+        # is cut off is judged there (row "`EarlyStopping` at the end of an epoch")
+        if not (self.is_timed or self.is_cut) and self.again != "resume" and draw.chance(20):
             texts.append(self.early_stopping())
         if has_logger and draw.chance(20):
             options = draw.arguments(40, logging_interval=("step", "epoch"), log_momentum=(True,))
@@ -1312,6 +1313,7 @@ def comparable(program: Program, out: dict[str, Any]) -> dict[str, Any]:
         if program.together or "again" in calls:
             kept["counters"].pop("num_val_batches")
         if kept["counters"]["global_step"] == 0:  # row "`save_last` where nothing was trained"
+            kept.pop("metrics")  # levin tells what `on_train_start` logged, though no step followed
             for part in ("checkpoints", "contents"):
                 kept[part] = {name: each for name, each in kept[part].items() if "last.ckpt" not in name}
             kept["files"] = [name for name in kept["files"] if "last.ckpt" not in name]
