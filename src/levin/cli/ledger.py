@@ -190,7 +190,7 @@ def _keep_ledgers(given: argparse.Namespace) -> None:
             trainer.max_steps = given.max_steps
         for callback in trainer.checkpoint_callbacks:
             if getattr(callback, "dirpath", None) is not None:
-                callback.dirpath = str(folder / "checkpoints")  # type: ignore[attr-defined]
+                callback.dirpath = str(folder / "checkpoints")  # type: ignore[attr-defined]  # it has one
         call = inspect.signature(plain_fit).bind(trainer, *args, **kwargs)
         # never from a file of the program's own: a former run of it may have left that
         call.arguments["ckpt_path"] = ledger.path if os.path.exists(ledger.path) else None

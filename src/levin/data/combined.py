@@ -347,6 +347,8 @@ def _total(mode: Mode, lengths: list[int | float]) -> int | float:
 def stop_workers(loader: Any) -> None:
     """End the processes that a loader with ``persistent_workers`` keeps, until it is opened again."""
     if isinstance(loader, DataLoader) and loader._iterator is not None:  # noqa: SLF001
-        # torch has no public name for it; subclasses keep iterators that have no processes, too
-        getattr(loader._iterator, "_shutdown_workers", lambda: None)()  # noqa: SLF001
+        # subclasses keep iterators that have no processes, too
+        end = getattr(loader._iterator, "_shutdown_workers", None)  # noqa: SLF001  # nothing public ends them
+        if end is not None:
+            end()
         loader._iterator = None  # noqa: SLF001

@@ -132,9 +132,8 @@ class Reader(Iterable[Any]):
             self._check_workers()
             set_rng_state(opening["rng"])
             return self._open(skip=0)
-        self._keep_workers(
-            opening["keeps_workers"]
-        )  # they take no number of torch's generator for an opening
+        # workers that are there take no number of torch's generator for an opening
+        self._keep_workers(opening["keeps_workers"])
         set_rng_state(opening["rng"])
         _load(self._parts_of_order(), opening["samplers"])
         self.set_generators(opening["generators"])

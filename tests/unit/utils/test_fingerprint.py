@@ -38,3 +38,19 @@ def test_the_first_elements_may_be_enough():
     other[5] = 1
     assert fingerprint([one], most=5) == fingerprint([other], most=5)
     assert fingerprint([one], most=6) != fingerprint([other], most=6)
+
+
+def test_an_object_that_leads_back_to_itself_has_one_too():
+    node = SimpleNamespace(x=torch.ones(2))
+    node.parent = SimpleNamespace(children=[node])
+    assert fingerprint(node) == fingerprint(copy.deepcopy(node))
+
+
+def test_a_large_sparse_batch_is_not_made_dense():
+    huge = torch.sparse_coo_tensor([[3], [5]], [1.0], (10**7, 10**7), check_invariants=True)
+    assert fingerprint(huge, most=10) == fingerprint(huge.clone(), most=10)
+
+
+def test_tensors_without_values_of_their_own_have_one():
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+    assert fingerprint([nested, torch.ones(2, device="meta")]) != fingerprint([])
