@@ -26,7 +26,13 @@ FAILS_LATER = (
 )
 """A row of docs/differences.md that several lines are about."""
 
-LOGGERS = ("levin", "lightning", "lightning.pytorch", "lightning.fabric")
+LOGGERS = (
+    *("levin", "lightning", "lightning.pytorch", "lightning.fabric"),
+    *(
+        "pytorch_lightning",
+        "lightning_fabric",
+    ),  # its other package, which says all once an old file imported it
+)
 
 
 class Anything:
