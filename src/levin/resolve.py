@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from levin.accelerators import Accelerator, AcceleratorRegistry
 from levin.checkpoint.io import CheckpointIO
+from levin.clusters import ClusterEnvironment, find_cluster
 from levin.precision import Precision, parse_precision
-from levin.strategies import SingleDeviceStrategy, Strategy
+from levin.strategies import (
+    LayerSync,
+    ParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+    StrategyRegistry,
+    TorchSyncBatchNorm,
+)
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
@@ -20,12 +29,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run computes on, settled."""
+    """What a run computes on, settled.
+
+    Attributes:
+        accelerator: The kind of device.
+        devices: Those of this machine.
+        num_nodes: The machines.
+        strategy: How the model is laid over them, with its precision and its way to the disk.
+        cluster: Where this process stands among those of the run.
+    """
 
     accelerator: Accelerator
     devices: tuple[torch.device, ...]
     num_nodes: int
     strategy: Strategy
+    cluster: ClusterEnvironment
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,8 @@ class Plugins:
 
     precision: Precision | None = None
     checkpoint_io: CheckpointIO | None = None
+    cluster: ClusterEnvironment | None = None
+    layer_sync: LayerSync | None = None
 
 
 def resolve(
@@ -54,11 +74,16 @@ def resolve(
     """
     chosen_plugins = parse_plugins(plugins, precision)
     chosen = choose_accelerator(accelerator, strategy)
-    found = parse_devices(chosen, devices, num_nodes)
-    chosen_strategy = choose_strategy(strategy, found, chosen)
-    if sync_batchnorm:
+    cluster = choose_cluster(strategy, chosen_plugins)
+    found = parse_devices(chosen, devices, num_nodes, cluster)
+    chosen_strategy = choose_strategy(strategy, found, num_nodes, chosen)
+    connect(chosen_strategy, found, num_nodes, cluster)
+    if sync_batchnorm and not isinstance(chosen_strategy, ParallelStrategy):
         rank_zero_info("`sync_batchnorm=True` changes nothing on a single device.")
-    return assemble(chosen, found, num_nodes, chosen_strategy, precision, chosen_plugins)
+    choose_layer_sync(chosen_strategy, chosen_plugins, sync_batchnorm=sync_batchnorm)
+    choose_precision(chosen_strategy, chosen_plugins, precision)
+    choose_checkpoint_io(chosen_strategy, chosen_plugins)
+    return Hardware(chosen, found, num_nodes, chosen_strategy, cluster)
 
 
 def parse_plugins(plugins: Any, precision: str | int | None) -> Plugins:
@@ -70,7 +95,12 @@ def parse_plugins(plugins: Any, precision: str | int | None) -> Plugins:
         if isinstance(plugins, Iterable) and not isinstance(plugins, str)
         else [plugins]
     )
-    kinds = {"precision": Precision, "checkpoint_io": CheckpointIO}
+    kinds = {
+        "precision": Precision,
+        "checkpoint_io": CheckpointIO,
+        "cluster": ClusterEnvironment,
+        "layer_sync": LayerSync,
+    }
     found: dict[str, Any] = {}
     for plugin in given:
         kind = next((name for name, base in kinds.items() if isinstance(plugin, base)), None)
@@ -150,26 +180,40 @@ def _is_available(name: str) -> bool:
     return bool(AcceleratorRegistry.make(name).is_available())
 
 
+def choose_cluster(strategy: str | Strategy, plugins: Plugins) -> ClusterEnvironment:
+    """Where this process stands: as the strategy or a plugin says, else as it is found out."""
+    own = strategy.cluster_environment if isinstance(strategy, ParallelStrategy) else None
+    if own is not None and plugins.cluster is not None:
+        raise MisconfigurationException(
+            f"The cluster environment {plugins.cluster!r} was given as a plugin, and the strategy has its own: "
+            f"{own!r}. Leave one of the two out."
+        )
+    return own or plugins.cluster or find_cluster()
+
+
 def parse_devices(
-    accelerator: Accelerator, devices: int | str | list[int], num_nodes: Any
+    accelerator: Accelerator, devices: int | str | list[int], num_nodes: Any, cluster: ClusterEnvironment
 ) -> tuple[torch.device, ...]:
-    """The devices of this process's run."""
-    if not isinstance(num_nodes, int) or num_nodes < 1:
+    """The devices of this machine; "auto" is as many as processes were started, or all there are."""
+    if not isinstance(num_nodes, int) or isinstance(num_nodes, bool) or num_nodes < 1:
         raise ValueError(f"num_nodes={num_nodes!r}. It is a whole number from 1 on.")
     if devices in (0, "0", []) and devices is not False:
         raise MisconfigurationException(
             f"devices={devices!r} asks for no device at all. Give a number from 1 on, or 'auto'."
         )
-    # one process drives one device: "auto" takes the first
-    wanted = 1 if devices == "auto" else devices
-    parsed = accelerator.parse_devices(wanted)
-    found = tuple(accelerator.get_parallel_devices(parsed))
-    if len(found) > 1 or num_nodes > 1:
-        raise MisconfigurationException(
-            f"devices={devices!r}, num_nodes={num_nodes} asks for {len(found) * num_nodes} processes, and "
-            "this version of levin runs one. Use devices=1, num_nodes=1."
-        )
-    return found
+    wanted: Any = devices
+    if devices == "auto":
+        wanted = accelerator.auto_device_count()
+        if cluster.creates_processes_externally and cluster.world_size() % num_nodes == 0:
+            wanted = cluster.world_size() // num_nodes
+        elif is_interactive():
+            wanted = 1
+    return tuple(accelerator.get_parallel_devices(accelerator.parse_devices(wanted)))
+
+
+def is_interactive() -> bool:
+    """Whether this is a terminal or a notebook, where there is no script that could be run again."""
+    return hasattr(sys, "ps1")
 
 
 _DDP = "Use strategy='ddp'"
@@ -189,62 +233,97 @@ _PARALLEL_STRATEGIES = ("ddp", "fsdp", "deepspeed", "xla", "single_xla", "single
 
 
 def choose_strategy(
-    strategy: str | Strategy, devices: tuple[torch.device, ...], accelerator: Accelerator
+    strategy: str | Strategy, devices: tuple[torch.device, ...], num_nodes: int, accelerator: Accelerator
 ) -> Strategy:
     """How the model is laid over the devices."""
+    is_one = len(devices) * num_nodes == 1
+    chosen: Strategy
     if isinstance(strategy, Strategy):
-        strategy.accelerator = accelerator
-        return strategy
-    if not isinstance(strategy, str):
+        chosen = strategy
+    elif not isinstance(strategy, str):
         raise _unknown_strategy(strategy)
-    if strategy in ("auto", "single_device"):
-        return SingleDeviceStrategy(devices[0], accelerator=accelerator)
-    if strategy in _REMOVED_STRATEGIES:
+    elif strategy in _REMOVED_STRATEGIES:
         raise ValueError(f"strategy={strategy!r} was removed. {_REMOVED_STRATEGIES[strategy]}.")
-    if strategy.startswith(_PARALLEL_STRATEGIES):
+    elif strategy == "single_device" or (strategy == "auto" and is_one):
+        chosen = SingleDeviceStrategy(devices[0])
+    elif strategy == "auto":
+        chosen = StrategyRegistry.make("ddp_fork" if is_interactive() else "ddp")
+    elif strategy in StrategyRegistry:
+        chosen = StrategyRegistry.make(strategy)
+    else:
+        raise _unknown_strategy(strategy)
+    if not isinstance(chosen, ParallelStrategy) and not is_one:
         raise MisconfigurationException(
-            f"strategy={strategy!r} needs several processes, and this version of levin runs one. Use "
-            "strategy='auto'."
+            f"{len(devices)} devices on each of {num_nodes} machines were asked for, and "
+            f"{type(chosen).__name__} uses one. Use strategy='ddp', or devices=1 and num_nodes=1."
         )
-    raise _unknown_strategy(strategy)
+    if accelerator.name() == "mps" and isinstance(chosen, ParallelStrategy):
+        raise MisconfigurationException(
+            f"There is one MPS device, and strategy={strategy!r} is for several. Use strategy='auto', or "
+            "accelerator='cpu'."
+        )
+    chosen.accelerator = accelerator
+    return chosen
 
 
 def _unknown_strategy(strategy: Any) -> ValueError:
-    near = difflib.get_close_matches(str(strategy), ["auto", "single_device"], n=1)
+    known = ["auto", "single_device", *StrategyRegistry.available()]
+    near = difflib.get_close_matches(str(strategy), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ValueError(
-        f"strategy={strategy!r} is not known.{hint} Known: 'auto', 'single_device', or an instance of "
+        f"strategy={strategy!r} is not known.{hint} Known: {', '.join(map(repr, known))}, or an instance of "
         "levin.strategies.Strategy."
     )
 
 
-def assemble(
-    accelerator: Accelerator,
-    devices: tuple[torch.device, ...],
-    num_nodes: int,
-    strategy: Strategy,
-    precision: str | int | None,
-    plugins: Plugins,
-) -> Hardware:
-    """Give the strategy its precision and its way to the disk."""
+def connect(
+    strategy: Strategy, devices: tuple[torch.device, ...], num_nodes: int, cluster: ClusterEnvironment
+) -> None:
+    """Tell a strategy of several processes which devices there are, and where it is among them."""
+    cluster.validate_settings(len(devices), num_nodes)
+    if not isinstance(strategy, ParallelStrategy):
+        return
+    strategy.connect(list(devices), num_nodes, cluster)
+    launcher = strategy.launcher
+    if is_interactive() and launcher is not None and not launcher.is_interactive_compatible:
+        raise MisconfigurationException(
+            f"strategy={strategy.start_method!r} starts the script again for each device, and there is none in a "
+            "terminal or a notebook. Use strategy='ddp_fork' or 'ddp_notebook'."
+        )
+
+
+def choose_layer_sync(strategy: Strategy, plugins: Plugins, *, sync_batchnorm: bool) -> None:
+    """What batch norm is computed over: each process's batch, or all."""
+    if not isinstance(strategy, ParallelStrategy):
+        return
+    strategy.layer_sync = plugins.layer_sync or (TorchSyncBatchNorm() if sync_batchnorm else None)
+
+
+def choose_precision(strategy: Strategy, plugins: Plugins, precision: str | int | None) -> None:
+    """Give the strategy its precision."""
     own, wanted = strategy.precision, plugins.precision
     if wanted is None and precision is not None:
         wanted = parse_precision(precision, strategy.root_device.type)
-    if wanted is not None:
-        if type(own) is not Precision and own.precision != wanted.precision:
-            raise MisconfigurationException(
-                f"The precision {wanted.precision!r} was given, and the strategy has its own: "
-                f"{own.precision!r}. Leave one of the two out."
-            )
-        strategy.set_precision(wanted)
-    if plugins.checkpoint_io is not None:
-        if strategy.brings_checkpoint_io:
-            raise MisconfigurationException(
-                f"The checkpoint_io {plugins.checkpoint_io!r} was given as a plugin, and the strategy has "
-                f"its own: {strategy.checkpoint_io!r}. Leave one of the two out."
-            )
-        strategy.checkpoint_io = plugins.checkpoint_io
-    return Hardware(accelerator, devices, num_nodes, strategy)
+    if wanted is None:
+        return
+    if type(own) is not Precision and own.precision != wanted.precision:
+        raise MisconfigurationException(
+            f"The precision {wanted.precision!r} was given, and the strategy has its own: "
+            f"{own.precision!r}. Leave one of the two out."
+        )
+    strategy.set_precision(wanted)
+
+
+def choose_checkpoint_io(strategy: Strategy, plugins: Plugins) -> None:
+    """Give the strategy its way to the disk."""
+    if plugins.checkpoint_io is None:
+        return
+    if strategy.brings_checkpoint_io:
+        raise MisconfigurationException(
+            f"The checkpoint_io {plugins.checkpoint_io!r} was given as a plugin, and the strategy has "
+            f"its own: {strategy.checkpoint_io!r}. Leave one of the two out."
+        )
+    strategy.checkpoint_io = plugins.checkpoint_io
 
 
 def announce(hardware: Hardware) -> None:

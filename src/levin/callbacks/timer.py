@@ -148,8 +148,7 @@ class Timer(Callback):
     def _stop_if_up(self, trainer: Trainer) -> None:
         if self._duration is None:
             return
-        is_up = trainer.strategy.broadcast(self.time_elapsed() >= self._duration)  # clocks differ
-        if is_up:
+        if self.time_elapsed() >= self._duration:  # of the first process whose clock says so, for all
             trainer.should_stop = True
             if self._verbose:
                 elapsed = timedelta(seconds=int(self.time_elapsed()))

@@ -75,7 +75,7 @@ class Entry:
     __slots__ = (
         "adds", "bare_name", "dataloader_idx", "epoch_name", "keeps_graph", "last", "logger", "metric",
         "on_epoch", "on_step",
-        "options", "prog_bar", "reduction", "step_name", "total", "weight", "weighted",
+        "options", "prog_bar", "reduction", "shared", "step_name", "syncs", "total", "weight", "weighted",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +105,20 @@ class Entry:
         self.last: Any = None
         self.total: Any = None
         self.weight: int = 0
+        self.syncs: bool = settings.sync_dist
+        self.shared: tuple[Any, float] | None = None  # the value of all processes
+
+    def form(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """What another process needs to have the same entry, without any value."""
+        return {**self.state_dict(metrics), "last": None, "total": None, "weight": 0}
+
+    def summary(self) -> list[Any]:
+        """What this process adds to the value of all: a total and its weight, of which 0 means nothing."""
+        if self.metric is not None:
+            return [0.0, 1.0]
+        if self.total is None:
+            return [0.0, 0.0]
+        return [self.total, float(self.weight) if self.weighted else 1.0]
 
     def state_dict(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Everything but the arguments of the call, which the next one brings.
@@ -123,6 +137,7 @@ class Entry:
         for name in _ENTRY_STATE:
             setattr(entry, name, state[name])
         entry.options, entry.reduction = (), Reduction(state["reduction"])
+        entry.shared, entry.syncs = None, False
         entry.metric = metrics.get(state["metric"])
         return entry
 
@@ -141,6 +156,7 @@ class Entry:
         self.last = value
         if not self.on_epoch:
             return
+        self.shared = None
         if self.adds and isinstance(self.total, Tensor) and isinstance(value, Tensor):
             # one kernel; the sum is ours and wide, whatever the value's type
             self.total.add_(value.detach(), alpha=weight if self.weighted else 1)
@@ -169,8 +185,15 @@ class Entry:
             return self.last.to(torch.get_default_dtype())
         return self.last
 
+    def _as_logged(self, value: Any) -> Any:
+        if self.metric is not None:
+            return _scalar(self.bare_name, value)
+        return value.to(torch.get_default_dtype())
+
     def epoch_value(self) -> Any:
         """The value over the epoch so far; None if nothing was logged."""
+        if self.shared is not None:
+            return self._as_logged(self.shared[0])
         if self.metric is not None:
             return _scalar(self.bare_name, self.metric.compute())
         if self.total is None:

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from levin.core.entries import NUMBERS, Entry, LogOptions, wide_dtype
 from levin.core.hooks import LOG_RULES, LogRule
+from levin.core.sharing import Sharing
 from levin.utils.apply import move_data_to_device
 from levin.utils.errors import MisconfigurationException
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from levin.strategies.base import Strategy
 
 
 class Metrics:
@@ -57,6 +60,7 @@ class Metrics:
         self._callback: dict[str, Tensor] = {}
         self._logged: dict[str, Any] = {}
         self._progress_bar: dict[str, Any] = {}
+        self._sharing: Sharing | None = None
         if not enabled:
             self.log = self._say_that_it_is_off  # type: ignore[method-assign, assignment]  # so that no step asks
 
@@ -198,6 +202,22 @@ class Metrics:
             self.log = torch.compiler.disable(self.log)  # type: ignore[method-assign, no-untyped-call]
         self.clear()
 
+    def share(self, strategy: Strategy | None) -> None:
+        """From here on epochs' values are those of all processes; None for those of this one."""
+        self._sharing = None if strategy is None else Sharing(strategy)
+
+    def bring_together(self) -> None:
+        """Give the epoch's values of the loader at hand the meaning that they have over all processes.
+
+        All processes call it, where they meet anyway. In one process nothing is to be done.
+        """
+        if self._sharing is None:
+            return
+        index, where = self.dataloader_idx, "training" if self._entries is self._training else "evaluation"
+        mine = {key: entry for key, entry in self._entries.items() if entry.on_epoch and key[2] == index}
+        self._sharing.reduce(f"{where} {index}", self._entries, mine, self._metric_objects())
+        self._is_fresh = True
+
     def clear(self) -> None:
         """Forget what was logged and published; the sanity check leaves no trace."""
         for entries in (self._training, self._evaluation):
@@ -218,6 +238,7 @@ class Metrics:
         self.publish_fresh()
         self._in_step = False
         self._is_fresh = True
+        self.bring_together()
         self.batch = None  # what comes now is about no batch
 
     def end_training_epoch(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,54 @@ if TYPE_CHECKING:
 
     from levin.data.reader import Reader
     from levin.data.together import Together
+    from levin.distributed.collectives import Votes
 
 _NOTHING = object()
+
+
+class Pace:
+    """Keeps the training of several processes together that have different numbers of batches.
+
+    Before each step they ask one another who will have another batch; the answer is needed after it.
+
+    Args:
+        votes: How they ask; None where they know how many batches there are.
+        num_processes: How many they are.
+        policy: "stop_together": the pass ends with the first that has no more; so it does with "drop".
+            "zero_weight": with the last, those that have none taking part without a batch. "error": it is an
+            error if not all end at once.
+    """
+
+    def __init__(self, votes: Votes | None, num_processes: int, policy: str) -> None:
+        self._votes, self._num_processes, self._policy = votes, num_processes, policy
+
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether processes without a batch go on."""
+        return self._policy == "zero_weight"
+
+    def ask(self, has_more: bool) -> None:
+        """Say whether there is another batch here."""
+        if self._votes is not None:
+            self._votes.ask(has_more)
+
+    def goes_on(self, has_more: bool) -> bool:
+        """Whether there is another step for all.
+
+        Raises:
+            RuntimeError: If there is for some, and that is an error.
+        """
+        if self._votes is None:
+            return True  # the count ends it
+        count = self._votes.count()
+        if self._policy == "error" and 0 < count < self._num_processes:
+            state = "has more" if has_more else "is at its end"
+            raise RuntimeError(
+                f"The training data of {count} of {self._num_processes} processes has more batches, and that of "
+                f"the others is at its end; here it {state}. With uneven='stop_together' an epoch ends there, "
+                "with uneven='zero_weight' it goes on until the last is at its end."
+            )
+        return count > 0 if self._policy == "zero_weight" else count == self._num_processes
 
 
 class Fetcher:
@@ -36,6 +83,7 @@ class Fetcher:
         read: What reads a batch: `next`, or that and a profiler's clock around it.
         is_idle: Tells whether the device has nothing to do; None where it never works on its own. Time
             that it was busy in was not spent waiting for data.
+        pace: Keeps several processes together.
 
     Attributes:
         count: How many there are to take.
@@ -53,6 +101,7 @@ class Fetcher:
         ends_early: bool = False,
         read: Callable[..., Any] = next,
         is_idle: Callable[[], bool] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._batches = batches
         self.count: int | float = count
@@ -60,6 +109,7 @@ class Fetcher:
         self._ends_early = ends_early
         self._next = read
         self._is_idle = is_idle
+        self._pace = pace
         self._source: Iterator[Any] | None = None
         self._ahead: Any = _NOTHING
         self._position: dict[str, Any] | None = None  # noted before a batch was read ahead,
@@ -124,7 +174,25 @@ class Fetcher:
             self.start()
         if not self._ends_early:
             self._read_first()
-        return self._give_out()
+        return self._give_out() if self._pace is None else self._give_out_together(self._pace)
+
+    def _give_out_together(self, pace: Pace) -> Iterator[Any]:
+        """Give out as many batches as the other processes; which is the last one turns out after it."""
+        batch = self._ahead
+        try:
+            pace.ask(batch is not _NOTHING)
+            while pace.goes_on(batch is not _NOTHING) and self.fetched < self.count:
+                self.fetched += 1
+                is_full = self.fetched >= self.count
+                if is_full and self.count < math.inf:
+                    self.done = True
+                self._note_place()
+                following = _NOTHING if is_full or batch is _NOTHING else self._next(self._source, _NOTHING)
+                pace.ask(following is not _NOTHING)
+                yield None if batch is _NOTHING else self._transfer(batch)
+                batch = following
+        finally:
+            self.close()
 
     def _read_first(self) -> None:
         """Read the first batch: that takes as long as workers need to begin."""

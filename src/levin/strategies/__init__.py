@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from levin.strategies.base import Strategy
+from levin.strategies.ddp import DDPStrategy
+from levin.strategies.layer_sync import LayerSync, TorchSyncBatchNorm
+from levin.strategies.parallel import ParallelStrategy
+from levin.strategies.registry import StrategyRegistry
 from levin.strategies.single_device import SingleDeviceStrategy
 from levin.utils.lazy import load_on_use
 
-__all__ = ["SingleDeviceStrategy", "Strategy"]
+__all__ = [
+    "DDPStrategy",
+    "LayerSync",
+    "ParallelStrategy",
+    "SingleDeviceStrategy",
+    "Strategy",
+    "StrategyRegistry",
+    "TorchSyncBatchNorm",
+]
 
 load_on_use(__name__, {})

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from levin.accelerators.base import Accelerator
+    from levin.distributed.watch import Watch
 
 
 class Strategy(ABC):
@@ -116,6 +117,18 @@ class Strategy(ABC):
             optimizer_to_device(optimizer, self.root_device)
         return optimizers
 
+    def wrap_module(self, module: nn.Module) -> nn.Module:
+        """Prepare a module, set up already, for training: wrapped, if processes train together.
+
+        Returns:
+            The module as it is called in a step.
+        """
+        return module
+
+    def start_watch(self) -> Watch | None:
+        """What looks after the other processes of a run, if there are any; not started yet."""
+        return None
+
     def teardown(self) -> None:
         """Give the devices back: what was on them moves to the CPU."""
         if self.root_device.type != "cpu":
@@ -134,8 +147,14 @@ class Strategy(ABC):
 
     # ------------------------------------------------------------------ a step
 
-    def redirect(self, module: nn.Module, name: str) -> Callable[..., Any]:
-        """A method of the module as loops call it: in the run's precision, through a wrapper's forward."""
+    def redirect(self, module: nn.Module, name: str, *, steps_backward: bool = False) -> Callable[..., Any]:
+        """A method of the module as loops call it: in the run's precision, through a wrapper's forward.
+
+        Args:
+            module: The module.
+            name: The method.
+            steps_backward: Whether it calls backward itself, as a step of manual optimization does.
+        """
         method: Callable[..., Any] = getattr(module, name)
         return self.precision.wrap_step(method)
 
@@ -175,6 +194,16 @@ class Strategy(ABC):
     def barrier(self, name: str | None = None) -> None:  # noqa: B027  # one process waits for nobody
         """Wait until all processes are here."""
 
+    def in_turn(self, action: Callable[[], Any], *, label: str, per_node: bool = True) -> None:
+        """Let one process act while the others wait for it, however long that takes.
+
+        Args:
+            action: What it does.
+            label: What that is, for a word to those who wait.
+            per_node: Whether one process of each machine acts, or one of all.
+        """
+        action()
+
     def broadcast(self, obj: Any, src: int = 0) -> Any:
         """Give every process what ``src`` has."""
         return obj
@@ -188,6 +217,24 @@ class Strategy(ABC):
     def reduce(self, tensor: Any, group: Any = None, reduce_op: str = "mean") -> Any:
         """Combine a tensor over all processes."""
         return tensor
+
+    def gather_objects(self, obj: Any) -> list[Any]:
+        """What every process has, in the order of ranks: anything that can be pickled."""
+        return [obj]
+
+    def stand_in(self, module: nn.Module) -> Callable[..., Any] | None:
+        """What takes part in a training step in place of one that has no batch; None in one process."""
+        return None
+
+    def zero_loss(self, module: nn.Module) -> Tensor | None:
+        """A loss for a step that has none, where others wait for its gradients."""
+        return None
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:  # noqa: B027  # one process's are what they are
+        """Average gradients over processes that were added up in each for itself."""
+
+    def sync_buffers(self) -> None:  # noqa: B027  # one process has one copy
+        """Give all processes the buffers of rank 0, before they are evaluated or saved."""
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002  # the known name
         """Decide together: if all say so, or if any does."""

@@ -438,3 +438,19 @@ def batches_to_run(stage: str, length: int | float, limit: int | float) -> int |
             f"{1 / length:.3g}, or a number of batches."
         )
     return batches
+
+
+_UNEVEN = ("stop_together", "drop", "zero_weight", "error")
+
+
+def parse_uneven(uneven: str) -> str:
+    """``Trainer(uneven=...)``.
+
+    Raises:
+        MisconfigurationException: If there is no such policy.
+    """
+    if uneven not in _UNEVEN:
+        raise MisconfigurationException(
+            f"`uneven` is {uneven!r}. It is one of {', '.join(map(repr, _UNEVEN))}."
+        )
+    return uneven

@@ -107,8 +107,10 @@ class DataSource:
             owner = self._owner
             check_arguments(name, owner, DataHooks)
             hook = self._run.hooks.bind(name, owner)
-            self.may_draw(kind)
-            loaders, origin = hook(), f"was returned by `{type(owner).__name__}.{name}`"
+            with self._run.alike():
+                self.may_draw(kind)
+                loaders = hook()
+            origin = f"was returned by `{type(owner).__name__}.{name}`"
         else:
             raise MisconfigurationException(
                 f"There is no data for this run. Pass a dataloader, or `{name}` must be implemented by "

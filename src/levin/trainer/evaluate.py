@@ -28,6 +28,7 @@ from levin.trainer.dataloaders import (
     warn_if_shuffled,
     without_shuffling,
 )
+from levin.trainer.dividing import divide
 from levin.trainer.states import RunningStage, TrainerFn
 from levin.trainer.step import bind_step, num_arguments
 from levin.utils.modes import modes_of, restore_modes
@@ -131,6 +132,7 @@ class EvaluationLoop:
         loaders = self.source.load(self.kind)
         if run.limits.overfit_batches and run.state.fn is TrainerFn.FITTING:
             loaders = rebuild_loaders(loaders, without_shuffling)
+        loaders = divide(run, loaders, self.kind)
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
         before = [reader for each in self._flat for reader in each.readers]
         readers = Readers(before, seeds_samples=run.seeds_samples)
@@ -253,6 +255,8 @@ class EvaluationLoop:
             if writes:
                 run.write_logs(metrics.loggable(), step=self._rows[index])
                 self._rows[index] += 1
+            if run.companions is not None and not is_fit:
+                run.companions.at_evaluated_batch()
             if run.state.request is not None and self._may_end_here():
                 raise run.state.request
         if is_short(self._flat[index], batches):
@@ -278,6 +282,7 @@ class EvaluationLoop:
         """Hand on what was logged: to the loggers in one row, to the caller for each loader."""
         run = self._run
         # what was logged in the last hooks belongs to no loader
+        run.metrics.bring_together()
         run.metrics.publish_fresh()
         shared = run.metrics.loggable()
         if len(logged) == 1:

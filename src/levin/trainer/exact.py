@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from levin.utils.rank import rank_zero_warn
 from levin.utils.seed import (
     collect_rng_state,
     generator_state,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from levin.data.fetch import Fetcher
     from levin.data.reader import Reader
     from levin.data.together import Together
+    from levin.strategies.base import Strategy
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.states import Run
     from levin.trainer.step import Step
@@ -48,6 +50,21 @@ def restore_orders(passes: Iterable[Reader | Together | None], kept: list[dict[s
     readers = [reader for each in passes if each is not None for reader in each.readers]
     for reader, order in zip(readers, kept, strict=False):
         reader.set_generators(order["generators"])
+
+
+def own_part(kept: dict[str, Any] | None, strategy: Strategy) -> dict[str, Any] | None:
+    """What a checkpoint holds for this process; None if it was written by another number of them."""
+    if kept is None:
+        return None
+    parts = [kept, *kept.get("others", ())]
+    if len(parts) == strategy.world_size:
+        part: dict[str, Any] = parts[strategy.global_rank]
+        return part
+    rank_zero_warn(
+        f"The checkpoint was written by {len(parts)} processes, and there are {strategy.world_size}: the data "
+        "of the running epoch and random numbers can't go on where they were."
+    )
+    return None
 
 
 class Whereabouts:
@@ -124,6 +141,8 @@ class Whereabouts:
         for name, parameter in module.named_parameters():
             if name in switched["trained"]:
                 parameter.requires_grad = switched["trained"][name]
+        if self._run.companions is not None:
+            self._run.companions.load_state_dict(kept)
         restore_orders([loader], kept["orders"])
         self._validation.settle_order(kept["validation"])
         for name, owner in _owners(self._run):

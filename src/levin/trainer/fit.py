@@ -25,7 +25,8 @@ from levin.trainer.dataloaders import (
     together,
     without_shuffling,
 )
-from levin.trainer.exact import Whereabouts, restore_window, restore_writings, settle
+from levin.trainer.dividing import common_length, divide, pace
+from levin.trainer.exact import Whereabouts, own_part, restore_window, restore_writings, settle
 from levin.trainer.gradients import Watch
 from levin.trainer.schedules import tell_plans
 from levin.trainer.states import RunningStage
@@ -97,6 +98,8 @@ class FitLoop:
         """Train until a limit is reached or somebody stops it."""
         run = self._run
         self.set_up()
+        if run.companions is not None:
+            run.companions.part()
         self._where.begin()
         if self.is_done():
             self._where.restore(self._where.kept, self._loader)
@@ -162,7 +165,7 @@ class FitLoop:
         if run.watch is not None:
             run.watch.hear()
         if progress.is_cut_off:
-            self._where.moment = self.state_dict()
+            self._where.moment = self._own_state()
         run.metrics.end_batches()
         progress.in_epoch_end, progress.is_logged = True, False
         for hook in run.hooks.on_train_epoch_end:
@@ -172,9 +175,12 @@ class FitLoop:
             hook()
         self._close_epoch(progress.epoch)
         progress.epoch_done()
+        if run.companions is not None:
+            run.companions.agree()
 
     def _log_epoch(self, epoch: int) -> None:
         run, progress = self._run, self._run.progress
+        run.metrics.bring_together()  # the last hooks may have logged
         run.metrics.publish_fresh()
         # the row belongs to the last batch that stepped, and that one was counted already
         run.write_logs(run.metrics.loggable(), step=progress.batches_that_stepped - 1, epoch=epoch)
@@ -201,8 +207,11 @@ class FitLoop:
             run.hooks.bind("on_validation_model_zero_grad", module)()
         began = time.perf_counter()
         self._where.enter_validation(self._loader)
+        run.strategy.sync_buffers()
         self.validation.run(when_known=self._metrics_known)
         self._where.leave_validation()
+        if run.companions is not None:
+            run.companions.agree()
         self.waiting.aside_s += time.perf_counter() - began
         run.state.stage = RunningStage.TRAINING
         run.progress.validated_at = time.monotonic()  # to write a checkpoint takes its time, too
@@ -217,7 +226,14 @@ class FitLoop:
     # ------------------------------------------------------------------ stopping and going on
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the field's common form for a run that goes on to the same bits."""
+        """What a checkpoint needs beside the field's common form for a run that goes on to the same bits.
+
+        Of several processes, what each of them needs; they all have to ask for it.
+        """
+        own, companions = self._own_state(), self._run.companions
+        return own if companions is None else companions.gathered(own)
+
+    def _own_state(self) -> dict[str, Any]:
         return {
             "drawn": {} if self.source is None else dict(self.source.drawn),
             "loaded_in_epoch": self.loaded_in_epoch,
@@ -227,6 +243,7 @@ class FitLoop:
 
     def load_state_dict(self, kept: dict[str, Any] | None) -> None:
         """Take back what `state_dict` gave, each part when its time comes; None if there was nothing."""
+        kept = own_part(kept, self._run.strategy)
         self._where.kept = kept if kept is not None and "random" in kept else None
 
     def _take_up(self, kept: dict[str, Any]) -> None:
@@ -383,13 +400,14 @@ class FitLoop:
         loaders = self.source.load("train")
         if run.limits.overfit_batches:
             loaders = rebuild_loaders(loaders, without_shuffling)
+        loaders = divide(run, loaders, "train")
         self.loaders, self.loaded_in_epoch = loaders, run.progress.epoch
         readers = Readers(
             self._loader.readers if self._loader is not None else (), seeds_samples=run.seeds_samples
         )
         self._loader = together(loaders, readers, self.loader_mode)
         readers.close_rest()
-        length = length_of(self._loader)
+        length = common_length(run, length_of(self._loader))
         if length == 0:
             rank_zero_warn(
                 "The training dataloader has no batches (its total length is zero): is the dataset empty, "
@@ -418,6 +436,7 @@ class FitLoop:
             self._count,
             label="[FitLoop].train_dataloader_next",
             ends_early=self._length == math.inf or self._is_short,
+            pace=pace(run, self._length),
             is_idle=idleness(run.strategy.root_device),
         )
         self._batches.start(position)
@@ -516,6 +535,8 @@ class FitLoop:
     def _epoch_is_over(self) -> bool:
         """Whether the epoch ends with the batch at hand, the last or not; the run does if asked to."""
         run = self._run
+        if run.companions is not None:
+            run.companions.at_batch(run.progress.total_batches, run.updates.accumulate_grad_batches)
         if run.state.request is not None:
             raise run.state.request
         return 0 <= run.limits.max_steps <= run.progress.step or (run.state.should_stop and self.can_stop())

@@ -22,6 +22,7 @@ from levin.trainer.dataloaders import (
     with_batch_sampler,
     without_dropping,
 )
+from levin.trainer.dividing import divide, in_order
 from levin.trainer.evaluate import check_arguments, modes_kept
 from levin.trainer.step import bind_step
 from levin.utils.modes import restore_modes
@@ -86,7 +87,8 @@ class PredictionLoop:
             return
         self.loaders = self.source.load("predict")
         _check_mode(self.loaders)
-        self._flat = [without_dropping(loader) for loader in flatten(self.loaders)]
+        whole = [without_dropping(loader) for loader in flatten(self.loaders)]
+        self._flat = [divide(self._run, loader, "predict") for loader in whole]
         warn_if_shuffled("predict", self._flat)
         self.max_batches = count_batches("predict", self._flat, limit)
         step = self._run.module.predict_step
@@ -120,6 +122,8 @@ class PredictionLoop:
         predictions, self.predictions = self.predictions, []
         if not self.return_predictions:
             return None
+        if run.companions is not None:
+            predictions = in_order(run.strategy.gather_objects(predictions))
         return predictions[0] if len(predictions) == 1 else predictions
 
     def _predict(self, passes: list[Fetcher]) -> None:
@@ -153,6 +157,8 @@ class PredictionLoop:
                     hook(prediction, batch, batch_idx, *extra)
                 if self.return_predictions:
                     self.predictions[index].append(prediction)
+                if run.companions is not None:
+                    run.companions.at_evaluated_batch()
                 if run.state.request is not None:
                     raise run.state.request
             if is_short(self._flat[index], batches):

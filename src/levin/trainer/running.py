@@ -16,6 +16,7 @@ from levin.core.hparams import hyperparameters_to_log
 from levin.core.module import LightningModule
 from levin.core.optimizers import configure
 from levin.trainer import choosing, saving, settings
+from levin.trainer.companions import Companions
 from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import check_hook_names
 from levin.trainer.former_hooks import explain
@@ -60,12 +61,14 @@ class RunningTrainer(TrainerView):
         with heard(state, self.run.stop_signals):  # and while it tidies up: a second one must not end that
             try:
                 self._verify(module, source)
+                self._meet()
                 wanted = self._wanted_path(fn, ckpt_path)
                 if wanted == "last":
                     self._settle_versions()
                 choice = choosing.choose(
                     wanted, fn=fn, model_given=model is not None, trainer=cast("Trainer", self)
                 )
+                self._wait_for_all("choose")
                 detects = self.run.debugging.detect_anomaly
                 with torch.autograd.set_detect_anomaly(True) if detects else nullcontext():
                     self._set_up(module, choice, weights_only)
@@ -74,14 +77,18 @@ class RunningTrainer(TrainerView):
                 state.status = TrainerStatus.FINISHED
             except BaseException as error:
                 explain(error, module)
+                cause = self._tell_others(error)
                 self._fail(error)
                 shorten_traceback(error, keep=5)  # the frame of `fit` itself comes on top
+                if cause is not error:
+                    raise cause from None
                 raise
             finally:
                 for loop in self._loops_of(fn):
                     loop.close()
                 state.stage = None
                 self._detach_callbacks()
+                self._part()
         if state.request is not None:  # it came when all was done; what comes after the run is to end as well
             raise state.request
 
@@ -126,6 +133,30 @@ class RunningTrainer(TrainerView):
             loop.reset(source)
         return module, source
 
+    def _meet(self) -> None:
+        """Start the other processes if that is to be done, and let all of them find each other."""
+        run = self.run
+        run.strategy.setup_environment()
+        watch = run.strategy.start_watch()
+        if watch is not None:
+            run.companions = Companions(run.strategy, run.state, watch)
+            run.companions.begin()
+
+    def _part(self) -> None:
+        """The run is over in this process."""
+        if self.run.companions is not None:
+            self.run.companions.end()
+            self.run.companions = None
+
+    def _wait_for_all(self, name: str) -> None:
+        if self.run.companions is not None and not self.run.companions.is_failing:
+            self.strategy.barrier(name)
+
+    def _tell_others(self, error: BaseException) -> BaseException:
+        """Let the other processes know; returns what is to be raised."""
+        companions = self.run.companions
+        return error if companions is None else companions.fail(error)
+
     def _verify(self, module: LightningModule, source: DataSource) -> None:
         """Gather the callbacks, and check that module, data and settings fit together."""
         self._look_again()  # so that they hear of what is wrong
@@ -144,12 +175,12 @@ class RunningTrainer(TrainerView):
     def _set_up(self, module: LightningModule, choice: Choice, weights_only: bool | None) -> None:
         """Everything up to the first batch, in the order in which hooks may count on it."""
         run, is_fit = self.run, self.state.fn is TrainerFn.FITTING
-        self.strategy.setup_environment()
         self.strategy.checkpoint_io.on_failure(self._ask_to_end)
         self._settle_versions()
         rank = self.local_rank if self.world_size > 1 else None
         self.profiler.setup(stage=str(self.state.fn), local_rank=rank, log_dir=self.log_dir)
         self.metrics.start_run(module, compiled=run.compiler is not None)
+        self.metrics.share(None if run.companions is None else run.strategy)
         checkpoint = self._read(choice, weights_only)
         if is_fit:
             assert self.fit_loop.source is not None
@@ -162,6 +193,8 @@ class RunningTrainer(TrainerView):
         if checkpoint is not None and not self.strategy.restore_after_setup:
             saving.restore_model(run, checkpoint, self.callbacks)
         self.strategy.setup_module(module)
+        if is_fit:
+            self.strategy.wrap_module(module)
         if checkpoint is not None and self.strategy.restore_after_setup:
             saving.restore_model(run, checkpoint, self.callbacks)
         if is_fit:
@@ -191,7 +224,8 @@ class RunningTrainer(TrainerView):
         datamodule = self.run.datamodule
         for owner in (datamodule, module):
             if owner is not None and overrides(owner, "prepare_data", DataHooks):
-                self._call(owner, "prepare_data")
+                prepare = partial(self._call, owner, "prepare_data")
+                self.strategy.in_turn(prepare, label="prepare_data", per_node=owner.prepare_data_per_node)
         for logger in self.loggers:
             _ = logger.experiment  # makes its folder, before `setup` may want to write there
         if datamodule is not None:

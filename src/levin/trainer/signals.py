@@ -88,7 +88,10 @@ def _interrupt(state: TrainerState) -> Callable[..., None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if os.getpid() != owner:
             signal.default_int_handler(number, frame)
-        state.request = KeyboardInterrupt()
+        if state.ask_others is None:
+            state.request = KeyboardInterrupt()
+        else:
+            state.ask_others("SIGINT", 128 + signal.SIGINT)
         _say("Ctrl-C: the run ends after this batch. Press again to end it at once.")
 
     return handle
@@ -102,7 +105,10 @@ def _stop(state: TrainerState, status: int, former: Any) -> Callable[..., None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif not isinstance(state.request, StopSignal):
-            state.request = (SIGTERMException if number == signal.SIGTERM else StopSignal)(status)
+            if state.ask_others is None:
+                state.request = (SIGTERMException if number == signal.SIGTERM else StopSignal)(status)
+            else:
+                state.ask_others(signal.Signals(number).name, status)
             _say(f"{signal.Signals(number).name}: the run ends after this batch.")
         if callable(former):
             former(number, frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from levin.utils.former_members import had
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch.optim import Optimizer
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from levin.profilers.base import Profiler
     from levin.strategies.base import Strategy
     from levin.trainer.arguments import Debugging, Intervals, Limits, Updates
+    from levin.trainer.companions import Companions
     from levin.trainer.dispatch import HookTable
     from levin.trainer.gradients import Watch
     from levin.trainer.progress import Progress
@@ -105,6 +108,8 @@ class TrainerState:
         stage: Which kind of batches is run now; None between runs.
         should_stop: Set it to end the fit after the current batch.
         request: What is to end the run: raised at the next point at which the run can be gone on from.
+        ask_others: What makes a wish to end the run one of all processes (its kind, the exit status), where
+            there are others.
     """
 
     status: TrainerStatus = TrainerStatus.INITIALIZING
@@ -112,6 +117,7 @@ class TrainerState:
     stage: RunningStage | None = None
     should_stop: bool = False
     request: BaseException | None = None
+    ask_others: Callable[[str, int], None] | None = None
 
     @property
     def finished(self) -> bool:
@@ -144,7 +150,10 @@ class Run:
     compiler: Callable[..., Any] | None = None
     seeds_samples: bool = True  # what workers draw follows from the sample
     stop_signals: dict[int, int] = field(default_factory=dict)  # number -> exit status
+    divides_data: bool = True  # among processes
+    uneven: str = "stop_together"  # what happens where processes have different numbers of batches
     watch: Watch | None = None
+    companions: Companions | None = None
     lineage: Lineage = field(default_factory=Lineage)
     resume_from: str | Path | None = None
     """The checkpoint that the first fit goes on from, unless it is told another one."""
@@ -152,6 +161,10 @@ class Run:
     """What the fit takes from the program, and not from its checkpoint."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the fit is set to: see `levin.trainer.settings`."""
+
+    def alike(self) -> AbstractContextManager[None]:
+        """Within it, random numbers are the same in all processes."""
+        return nullcontext() if self.companions is None else self.companions.alike()
 
     @property
     def module(self) -> LightningModule:

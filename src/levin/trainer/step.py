@@ -115,6 +115,7 @@ class AutomaticStep:
         self.is_evaluated: bool = False
         self.output: Any = None
         self.loss: Tensor | None = None
+        self.stand_in: Callable[..., Any] | None = run.strategy.stand_in(module)
 
     def run(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any]:
         """Train on a batch: accumulate, or step where the window is full or the epoch over."""
@@ -154,6 +155,9 @@ class AutomaticStep:
 
     def pass_over(self, batch_idx: int, is_last: bool) -> None:
         """Do without a batch: a window that ends with it is dropped, or what there is of it normalised."""
+        if self.stand_in is not None:
+            self._stand_in(self.stand_in, batch_idx, is_last)
+            return
         self.stepped = is_last or (batch_idx + 1) % self._run.updates.accumulate_grad_batches == 0
         if self.stepped and self.window is not None:
             self.finish()
@@ -164,12 +168,21 @@ class AutomaticStep:
         if not self.is_gathering:
             return False
         self.is_gathering, self.stepped = False, True
+        self.strategy.average_gradients(self._run.module.parameters())
         if self.custom_step is None:
             self.strategy.optimizer_step(self.optimizer, lambda: self._prepare_step(self.optimizer))
         else:
             self.custom_step(self.progress.epoch, self.batch_idx, self.wrapped, lambda: None)
         self.progress.step += self.precision.stepped
         return True
+
+    def _stand_in(self, stand_in: Callable[..., Any], batch_idx: int, is_last: bool) -> None:
+        """Take part in the others' step without a batch: with gradients that are zero."""
+        training_step, self.training_step = self.training_step, stand_in
+        try:
+            self.run(None, batch_idx, is_last)
+        finally:
+            self.training_step = training_step
 
     def pending(self) -> Iterable[Tensor]:
         """The parameters, while a window gathers gradients."""
@@ -195,6 +208,8 @@ class AutomaticStep:
         finally:
             metrics.scope = outer
         loss = output if isinstance(output, Tensor) else _loss_of(output)
+        if loss is None and self.stand_in is not None:
+            loss = self.strategy.zero_loss(self._run.module)  # the others wait for this one's gradients
         if loss is not None and self.accumulate > 1 and self.window is None:
             loss = loss / self.accumulate
         self.loss = loss
@@ -393,7 +408,7 @@ def step_for(run: Run) -> Step:
 def bind_step(run: Run, name: str) -> Callable[..., Any]:
     """A step of the module as loops call it: with as many of batch, batch_idx, dataloader_idx as it takes."""
     module = run.module
-    step = run.strategy.redirect(module, name)
+    step = run.strategy.redirect(module, name, steps_backward=not module.automatic_optimization)
     if run.compiler is not None:
         step = run.compiler(step)
     accepts = num_arguments(getattr(module, name))

@@ -20,6 +20,7 @@ from levin.trainer.arguments import (
     check_barebones,
     for_dev_run,
     friendly,
+    parse_uneven,
     without_extras,
 )
 from levin.trainer.dispatch import HookTable
@@ -113,6 +114,9 @@ class Trainer(RunningTrainer):
         worker_seeds: What the random numbers that worker processes draw follow from: "sample" (the pass over
             the data and the index of the sample: the same for any number of workers, and after a resume) or
             "torch" (the worker, as torch seeds it: a resume can't give them again).
+        uneven: What happens where processes have different numbers of training batches: "stop_together" (an
+            epoch ends with the first that has no more), "drop" (the same, and samples too few for all are
+            left out), "zero_weight" (with the last; who has none adds nothing to the gradients), "error".
         stop_signals: Signals after which a run stops as after SIGTERM (saved, at the end of the batch), and
             the exit status that the program has then: ``{"SIGUSR1": 0}``. SIGTERM's is 143.
 
@@ -171,6 +175,7 @@ class Trainer(RunningTrainer):
         on_nonfinite: Literal["ignore", "raise", "skip"] = "ignore",
         worker_seeds: Literal["sample", "torch"] = "sample",
         stop_signals: Mapping[str | int, int] | None = None,
+        uneven: Literal["stop_together", "drop", "zero_weight", "error"] = "stop_together",
     ) -> None:
         check_barebones(
             barebones, fast_dev_run=fast_dev_run, detect_anomaly=detect_anomaly, profiler=profiler,
@@ -232,6 +237,8 @@ class Trainer(RunningTrainer):
             loggers=gather_loggers(logger, self.default_root_dir, dev_run=bool(fast_dev_run)),
             seeds_samples=reproducibility.worker_seeds == "sample",
             stop_signals=parse_stop_signals(stop_signals),
+            divides_data=use_distributed_sampler,
+            uneven=parse_uneven(uneven),
         )
         self.fit_loop: FitLoop = FitLoop(
             self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again
@@ -391,7 +398,7 @@ class Trainer(RunningTrainer):
             saving.describe(self.run, checkpoint, filepath, weights_only=bool(weights_only))
             self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)
             saving.note(self.run, checkpoint, filepath)
-        self.strategy.barrier("save_checkpoint")
+        self._wait_for_all("save_checkpoint")
 
     def _show(self, results: list[dict[str, float]], stage: str, verbose: bool) -> None:
         table = results_table(stage, results) if verbose and self.is_global_zero else ""

@@ -138,12 +138,16 @@ class TrainerView(FromNamespace):
 
     @property
     def should_stop(self) -> bool:
-        """Set it to end the fit after the current batch."""
-        return self.state.should_stop
+        """Set it to end the fit after the current batch; one process can set it for all."""
+        companions = self.run.companions
+        return self.state.should_stop or (companions is not None and companions.wants_stop)
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
-        self.state.should_stop = value
+        if self.run.companions is None:
+            self.state.should_stop = value
+        else:
+            self.run.companions.wants_stop = value
 
     def _is_at(self, stage: RunningStage) -> bool:
         return self.state.stage is stage
@@ -424,8 +428,9 @@ class TrainerView(FromNamespace):
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any] | None:
-        """How data is divided among processes; None in one process."""
-        return None
+        """How data is divided among processes; None where there is one by design."""
+        kwargs: dict[str, Any] | None = getattr(self.strategy, "distributed_sampler_kwargs", None)
+        return kwargs
 
     # ------------------------------------------------------------------ callbacks, loggers, profiler
 
@@ -489,8 +494,7 @@ class TrainerView(FromNamespace):
             return self.default_root_dir
         first = self.loggers[0]
         found = first.log_dir or first.save_dir
-        path: str | None = self.strategy.broadcast(None if found is None else str(found))
-        return path
+        return None if found is None else str(found)
 
     @property
     def profiler(self) -> Profiler:

@@ -33,6 +33,10 @@ class NonFiniteError(FloatingPointError):
     """A loss or a gradient is NaN or infinite, and ``Trainer(on_nonfinite="raise")`` asked to be told."""
 
 
+class RankFailedError(RuntimeError):
+    """Another process of the run failed, so that this one ends, too; the message is that process's own."""
+
+
 class StopSignal(SystemExit):
     """A signal asked the process to end, and the run stopped at a safe point; ``code`` is the exit status."""
 

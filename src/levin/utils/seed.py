@@ -54,10 +54,19 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
         rank_zero_info("Seed set to %d", seed)
     os.environ[_SEED_VARIABLE] = str(seed)
     os.environ[_WORKERS_VARIABLE] = str(int(workers))
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    seed_generators(seed)
     return seed
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of Python, numpy and torch on all devices; no word of it to anybody.
+
+    Args:
+        seed: Any integer; numpy, which takes 32 bits, gets the lower ones.
+    """
+    random.seed(seed)
+    np.random.seed(seed % (MAX_SEED + 1))
+    torch.manual_seed(seed)
 
 
 def derive_seed(base: int, *path: int) -> int:

@@ -1,0 +1,179 @@
+"""Data divided among processes: each reads its own part, all of it is read once, nothing twice."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler
+
+from levin.data.combined import length_of
+from levin.utils.fingerprint import fingerprint
+from levin.utils.seed import isolate_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
+
+
+class ShardSampler(DistributedSampler[Any]):
+    """This process's part of what a sampler gives: every n-th index, without padding.
+
+    The order is the same in all processes. That of torch's `RandomSampler` follows from (seed, epoch), as that
+    of its `DistributedSampler` does: the batches of all processes together are consecutive parts of it, at any
+    number of processes. Other samplers give theirs with the global generators seeded so; one that has a
+    generator of its own must have it in the same state in each process.
+
+    Args:
+        sampler: What gives all indices.
+        dataset: What they are indices of.
+        num_replicas: The number of processes.
+        rank: This one's.
+        seed: What the order follows from, with the epoch.
+        drop_last: Whether the last indices are left out if they are too few for all processes.
+    """
+
+    def __init__(
+        self,
+        sampler: Any,
+        dataset: Sized,
+        *,
+        num_replicas: int,
+        rank: int,
+        seed: int,
+        drop_last: bool = False,
+    ) -> None:
+        shuffle = type(sampler) is RandomSampler
+        super().__init__(
+            dataset,  # type: ignore[arg-type]  # only its length is asked for
+            num_replicas=num_replicas,
+            rank=rank,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+        )
+        self.sampler: Any = sampler
+        self.num_samples = len(self)
+
+    def __len__(self) -> int:
+        size = len(self.sampler)
+        if self.drop_last:
+            return int(size // self.num_replicas)
+        return max(0, math.ceil((size - self.rank) / self.num_replicas))
+
+    @property
+    def shortest(self) -> int:
+        """The number of indices of the process that has the fewest."""
+        return int(len(self.sampler) // self.num_replicas)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = self.order()
+        end = len(order) // self.num_replicas * self.num_replicas if self.drop_last else len(order)
+        return iter(order[self.rank : end : self.num_replicas])
+
+    def order(self) -> list[Any]:
+        """All indices of the epoch."""
+        sampler = self.sampler
+        if type(sampler) is SequentialSampler:
+            return list(range(len(sampler)))
+        is_permutation = (
+            type(sampler) is RandomSampler
+            and not sampler.replacement
+            and sampler.num_samples == len(sampler.data_source)
+        )
+        if is_permutation:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            return torch.randperm(len(sampler), generator=generator).tolist()
+        with isolate_rng(include_cuda=False):
+            torch.default_generator.manual_seed(self.seed + self.epoch)
+            random.seed(self.seed + self.epoch)
+            return list(sampler)
+
+
+class ShardBatches(BatchSampler):
+    """This process's part of the batches that a sampler of batches gives: every n-th one.
+
+    Args:
+        batches: What gives all batches, the same in all processes.
+        num_replicas: The number of processes.
+        rank: This one's.
+        seed: What is drawn from the global generators follows from it and the epoch.
+    """
+
+    def __init__(self, batches: Any, *, num_replicas: int, rank: int, seed: int) -> None:
+        self.batches = batches
+        self.num_replicas, self.rank, self.seed, self.epoch = num_replicas, rank, seed, 0
+        # whoever asks a loader for them finds them
+        for name in ("batch_size", "drop_last", "sampler"):
+            setattr(self, name, getattr(batches, name, None))
+
+    def __len__(self) -> int:
+        return max(0, math.ceil((len(self.batches) - self.rank) / self.num_replicas))
+
+    @property
+    def shortest(self) -> int:
+        """The number of batches of the process that has the fewest."""
+        return int(len(self.batches) // self.num_replicas)
+
+    def __iter__(self) -> Iterator[Any]:
+        with isolate_rng(include_cuda=False):
+            torch.default_generator.manual_seed(self.seed + self.epoch)
+            random.seed(self.seed + self.epoch)
+            batches = [list(batch) for batch in self.batches]
+        return iter(batches[self.rank :: self.num_replicas])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, from which the order follows."""
+        self.epoch = epoch
+        for part in (self.batches, self.sampler):
+            tell = getattr(part, "set_epoch", None)
+            if callable(tell):
+                tell(epoch)
+
+
+class ShardStream(Iterable[Any]):
+    """This process's part of a stream of batches: every n-th one, if all processes see the same stream.
+
+    One that is divided already, by itself or by its author, begins with another batch in each process and is
+    left as it is. All processes have to open it.
+
+    Args:
+        loader: What gives the batches.
+        num_replicas: The number of processes.
+        rank: This one's.
+        gather: Gives what each process has, in the order of ranks.
+    """
+
+    def __init__(
+        self, loader: Any, *, num_replicas: int, rank: int, gather: Callable[[Any], list[Any]]
+    ) -> None:
+        self.loader = loader
+        self._num_replicas, self._rank, self._gather = num_replicas, rank, gather
+        self._is_same: bool | None = None  # in all processes
+
+    def __len__(self) -> int:
+        length = length_of(self.loader)
+        if length == math.inf:
+            raise TypeError("a stream has no length")
+        if self._is_same is False:
+            return int(length)
+        return max(0, math.ceil((length - self._rank) / self._num_replicas))
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.loader)
+        over = object()
+        first = next(batches, over)
+        if self._is_same is None:
+            seen = self._gather(None if first is over else fingerprint(first))
+            self._is_same = seen[0] is not None and all(other == seen[0] for other in seen)
+        whole = _from_first(first, batches, over)
+        return islice(whole, self._rank, None, self._num_replicas) if self._is_same else whole
+
+
+def _from_first(first: Any, rest: Iterator[Any], over: object) -> Iterator[Any]:
+    if first is not over:
+        yield first
+        yield from rest

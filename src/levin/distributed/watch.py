@@ -1,0 +1,454 @@
+"""Watch: a thread beside the run that knows how the other processes are, and ends this one if one has failed.
+
+It talks with the others through the key-value store of the group, never through a collective operation, so that
+it is heard while the run itself waits for somebody who does not come.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import levin
+from levin.utils.errors import RankFailedError
+from levin.utils.rank import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from levin.distributed.group import Place
+
+PERIOD_S = 0.2
+"""How often the thread looks."""
+GRACE_S = 2.0
+"""How long a process may take to end by itself after another one has failed."""
+BLOCKED_S = 3.0
+"""How long all must have stood still before it is said that they wait for different things."""
+SILENCE_S = 60.0
+"""After this time without a sign of life a process counts as lost."""
+_ROLL_CALL_S = 1.5
+_FIRST_WORD_S = 5.0  # of a process that keeps the others waiting; then each time after twice as long
+
+_current: Watch | None = None
+
+
+def current() -> Watch | None:
+    """The watch of the run that goes on in this process, if it has other processes."""
+    return _current
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended a run, as the process tells it that failed first.
+
+    Attributes:
+        rank: The process.
+        host: Its machine.
+        text: Its traceback, or what is known.
+    """
+
+    rank: int
+    host: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"Rank {self.rank} on {self.host} failed:\n{self.text.rstrip()}"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A wish to end the run, of one process, that all are to follow.
+
+    Attributes:
+        kind: The name of what they raise: "SIGTERM", "SIGINT", another signal's, or "should_stop".
+        status: The exit status of the program, for signals.
+    """
+
+    kind: str
+    status: int
+
+
+class Watch:
+    """Looks after the processes of one run.
+
+    Args:
+        store: The key-value store of the group.
+        place: Which process this is.
+        run: The number of the run in the life of the program: the same in all processes.
+        silence_s: After how many seconds without a sign of life a process counts as lost.
+
+    Attributes:
+        failure: What ended the run, once it is known.
+        stop: The wish to end it, once it is known.
+    """
+
+    def __init__(self, store: Any, place: Place, run: int, *, silence_s: float = SILENCE_S) -> None:
+        self._store = store  # the main thread's connection
+        self._line = store.clone()  # the watching thread's
+        self._place = place
+        self._prefix = f"levin/run{run}"
+        self._silence_s = silence_s
+        self.failure: Failure | None = None
+        self.stop: Stop | None = None
+        self._on_failure: Callable[[RankFailedError], None] = lambda _: None
+        self._wish: Stop | None = None
+        self._is_ending = threading.Event()  # the run is on its way out in this process
+        self._is_over = threading.Event()
+        self._main = threading.get_ident()
+        self._parent = os.getppid()
+        self._name: str | None = None  # of the collective operation that is waited in
+        self._number = 0  # of collective operations
+        self._turns = 0
+        self._acting: tuple[str, float] | None = None
+        self._looks = 0
+        self._still_since = time.monotonic()
+        self._cpu_s = 0.0
+        self._told_at_s = _FIRST_WORD_S
+        self._heard: dict[int, tuple[str, float]] = {}
+        self._has_answered = False
+        self._thread = threading.Thread(target=self._run, name="levin-watch", daemon=True)
+
+    # ------------------------------------------------------------------ what the run calls
+
+    def start(self, on_failure: Callable[[RankFailedError], None]) -> None:
+        """Begin to look.
+
+        Args:
+            on_failure: Called in the thread, once, when another process has failed.
+        """
+        global _current  # one run at a time
+        self._on_failure, _current = on_failure, self
+        self._thread.start()
+
+    def end(self) -> None:
+        """The run is over in this process.
+
+        After a failure the thread goes on, until there is another run or the process is gone: threads of the
+        program may keep it from ending.
+        """
+        global _current  # see above
+        if self._is_ending.is_set():
+            return
+        self._is_over.set()
+        self._thread.join(timeout=5)
+        _current = None
+
+    def waiting(self, name: str) -> _Waiting:
+        """Within it, this process waits for the others in a collective operation.
+
+        Raises:
+            RankFailedError: If one of them has failed: it would not come.
+        """
+        if self.failure is not None and self.failure.rank != self._place.rank:
+            raise RankFailedError(str(self.failure))
+        return _Waiting(self, name)
+
+    def enter(self, name: str | None) -> None:
+        """Note what is waited in."""
+        self._name = name
+        self._number += name is not None
+
+    def act(self, action: Callable[[], Any], label: str, room: str) -> Any:
+        """Do what the others of a room wait for."""
+        self._turns += 1
+        self._acting, self._told_at_s = (label, time.monotonic()), _FIRST_WORD_S
+        try:
+            return action()
+        finally:
+            self._acting = None
+            if sys.exc_info()[0] is None:
+                self._store.set(self._key(f"turn/{self._turns}/{room}"), "")
+
+    def wait_for(self, room: str) -> None:
+        """Wait until the one that acts is done.
+
+        Raises:
+            RankFailedError: If it failed.
+        """
+        self._turns += 1
+        key = self._key(f"turn/{self._turns}/{room}")
+        while not self._store.check([key]):
+            if self.failure is not None:
+                raise RankFailedError(str(self.failure))
+            self._is_over.wait(PERIOD_S / 4)
+
+    def fail(self, error: BaseException) -> BaseException:
+        """This process's run ends with an error: tell the others, or learn that it began with them.
+
+        Returns:
+            What to raise: the error, or, if it only follows from another process's, one that tells that.
+        """
+        self._is_ending.set()
+        with suppress(Exception):
+            if _is_consequence(error):
+                self._wait_for_the_cause(error)
+            else:
+                self._publish(self._own(error))
+        root = self.failure
+        if root is None or root.rank == self._place.rank or not _is_consequence(error):
+            return error
+        return RankFailedError(str(root))
+
+    def ask_to_stop(self, kind: str, status: int = 0) -> None:
+        """Let all processes end the run together. May be called from a signal handler."""
+        self._wish = self._wish or Stop(kind, status)
+
+    def vote(self, place: int, ahead: int) -> int | None:
+        """Find the place at which all processes stop: call it at each place until it is there.
+
+        Processes that average gradients are at most one such meeting apart, so that a place a little ahead of
+        the last one to hear of the wish is still ahead of all.
+
+        Args:
+            place: Where this process is.
+            ahead: How far apart processes can be, with some room.
+
+        Returns:
+            The place to stop at, the same in all; None as long as somebody has not heard of the wish.
+        """
+        agreed = self._key("stop/at")
+        if not self._store.check([self._key(f"stop/heard/{self._place.rank}")]):
+            self._store.set(self._key(f"stop/heard/{self._place.rank}"), str(place))
+            if self._store.add(self._key("stop/count"), 1) == self._place.world_size:
+                self._store.set(agreed, str(place + ahead))
+        return int(self._store.get(agreed)) if self._store.check([agreed]) else None
+
+    def report(self, rank: int, text: str) -> None:
+        """Tell all of a failure that its process could not tell of. May be called from another thread."""
+        self._publish(Failure(rank, self._place.host, text), store=self._line.clone())
+
+    # ------------------------------------------------------------------ failures
+
+    def _own(self, error: BaseException) -> Failure:
+        text = "".join(traceback.format_exception(error))
+        return Failure(self._place.rank, self._place.host, text)
+
+    def _publish(self, failure: Failure, store: Any = None) -> None:
+        """Be the first to tell of a failure, or learn who was."""
+        store = store or self._store
+        kept = store.compare_set(self._key("failed"), "", json.dumps(asdict(failure)))
+        self.failure = Failure(**json.loads(kept))
+
+    def _wait_for_the_cause(self, error: BaseException) -> None:
+        """A connection broke, or nobody came: somebody may be about to tell why."""
+        if "timed out" in str(error).lower():
+            self._publish(self._called_roll(error))
+            return
+        deadline = time.monotonic() + GRACE_S
+        while time.monotonic() < deadline:
+            if self._store.check([self._key("failed")]):
+                break
+            time.sleep(PERIOD_S / 4)
+        own = self._own(error)
+        gone = "Another process ended without a word: was it killed, or was the machine out of memory?"
+        self._publish(Failure(own.rank, own.host, f"{own.text}{gone}"))
+
+    def _called_roll(self, error: BaseException) -> Failure:
+        """Nobody came in time: ask all where they are."""
+        self._store.set(self._key("roll"), "")
+        keys = [self._key(f"roll/{rank}") for rank in range(self._place.world_size)]
+        deadline = time.monotonic() + _ROLL_CALL_S
+        while time.monotonic() < deadline and not self._store.check(keys):
+            time.sleep(PERIOD_S / 4)
+        answers = [
+            f"rank {rank}: "
+            + (self._store.get(key).decode() if self._store.check([key]) else "no answer: is it stopped?")
+            for rank, key in enumerate(keys)
+        ]
+        text = f"{error}\nNot all processes came. Where each of them is:\n" + "\n".join(answers)
+        return Failure(self._place.rank, self._place.host, text)
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        while not self._is_over.wait(PERIOD_S) and _current is self:
+            if self._is_ending.is_set():
+                self._see_it_end()
+                continue
+            try:
+                self._look()
+            except Exception as error:  # the store is gone, and its process with it
+                if self._is_over.is_set() or self._is_ending.is_set():
+                    return
+                log.debug("The store does not answer: %s", error)
+                host = "the machine of rank 0"
+                self._end_with(Failure(0, host, "It held the store of the group, and does not answer."))
+                return
+
+    def _see_it_end(self) -> None:
+        """The run failed: end the process when its main thread has, whatever other threads do."""
+        if not threading.main_thread().is_alive() and not self._is_over.wait(GRACE_S):
+            leave_at_once()
+
+    def _look(self) -> None:
+        """Look once."""
+        self._looks += 1
+        if os.getppid() != self._parent and self._place.rank != 0:
+            self._end_with(Failure(0, self._place.host, "The process that started the others is gone."))
+        self._hear_of_failure()
+        self._hear_of_stop()
+        if self._line.check([self._key("roll")]) and not self._has_answered:
+            self._has_answered = True
+            self._line.set(self._key(f"roll/{self._place.rank}"), self._whereabouts(lines=3))
+        if self._looks % 5 == 0:
+            self._give_sign()
+            self._look_for_signs()
+        if self._acting is not None:
+            self._say_what_takes_so_long(*self._acting)
+
+    def _hear_of_failure(self) -> None:
+        if self.failure is None and self._line.check([self._key("failed")]):
+            self.failure = Failure(**json.loads(self._line.get(self._key("failed"))))
+        if self.failure is not None and not self._is_ending.is_set():
+            self._end_with(self.failure)
+
+    def _hear_of_stop(self) -> None:
+        key = self._key("stop")
+        if self._wish is not None and self.stop is None:
+            self._line.compare_set(key, "", json.dumps(asdict(self._wish)))
+        if self.stop is None and self._line.check([key]):
+            self.stop = Stop(**json.loads(self._line.get(key)))
+
+    def _end_with(self, failure: Failure) -> None:
+        """Let this process's run end, by itself if it does so soon."""
+        self.failure = failure
+        self._on_failure(RankFailedError(str(failure)))
+        if self._is_ending.wait(GRACE_S) or self._is_over.is_set():
+            return
+        where = self._whereabouts(lines=8)
+        sys.stderr.write(f"\nRank {self._place.rank} is ended: {where}\n\n{failure}\n")
+        sys.stderr.flush()
+        leave_at_once()
+
+    def _give_sign(self) -> None:
+        """Tell that this process is alive, and for how long it has stood still."""
+        now, cpu_s = time.monotonic(), time.process_time()
+        if cpu_s - self._cpu_s > 0.2 * PERIOD_S * 5 or self._waits_in() is None:
+            self._still_since = now
+        self._cpu_s = cpu_s
+        sign = {
+            "sign": self._looks,
+            "in": self._waits_in(),
+            "number": self._number,
+            "still_s": now - self._still_since,
+            "at": self._whereabouts(lines=1),
+        }
+        self._line.set(self._key(f"sign/{self._place.rank}"), json.dumps(sign))
+
+    def _look_for_signs(self) -> None:
+        """Rank 0 looks at all others, they look at rank 0."""
+        if self._is_ending.is_set():
+            return
+        others = range(1, self._place.world_size) if self._place.rank == 0 else [0]
+        signs = {}
+        for rank in others:
+            key = self._key(f"sign/{rank}")
+            sign = self._line.get(key).decode() if self._line.check([key]) else ""
+            self._check_alive(rank, sign)
+            if sign:
+                signs[rank] = json.loads(sign)
+        if self._place.rank == 0 and len(signs) == self._place.world_size - 1:
+            key = self._key("sign/0")
+            self._check_that_all_wait_for_one_thing({0: json.loads(self._line.get(key)), **signs})
+
+    def _check_alive(self, rank: int, sign: str) -> None:
+        now = time.monotonic()
+        before, since = self._heard.get(rank, (sign, now))
+        if sign != before or rank not in self._heard:
+            self._heard[rank] = (sign, now)
+        elif now - since > self._silence_s:
+            text = (
+                f"It has given no sign of life for {now - since:.0f} s: is it stopped, or its machine gone?"
+            )
+            self._publish(Failure(rank, "its machine", text), store=self._line)
+
+    def _check_that_all_wait_for_one_thing(self, signs: dict[int, dict[str, Any]]) -> None:
+        waits = {rank: (sign["in"], sign["number"]) for rank, sign in signs.items()}
+        if len(set(waits.values())) < 2 or any(sign["still_s"] < BLOCKED_S for sign in signs.values()):
+            return
+        places = [f"rank {rank} in {sign['in']}, {sign['at']}" for rank, sign in sorted(signs.items())]
+        text = (
+            "The processes wait for one another in different places, which has no end:\n"
+            + "\n".join(places)
+            + "\nWhat all processes take part in must be called by all of them, in the same order."
+        )
+        self._publish(Failure(0, self._place.host, text), store=self._line)
+
+    def _say_what_takes_so_long(self, label: str, since: float) -> None:
+        seconds = time.monotonic() - since
+        if seconds > self._told_at_s:
+            self._told_at_s *= 2
+            log.info("Rank %d has been in %s for %.0f s; the others wait.", self._place.rank, label, seconds)
+
+    # ------------------------------------------------------------------ where the run is
+
+    def _waits_in(self) -> str | None:
+        """What the run waits in, as far as it can be told from outside; None while it is at work."""
+        if self._name is not None:
+            return self._name
+        frame = sys._current_frames().get(self._main)  # noqa: SLF001  # the documented way to another thread's stack
+        file = "" if frame is None else frame.f_code.co_filename.replace("\\", "/")
+        # backward computes, or waits until gradients are averaged
+        return "backward" if file.endswith("torch/autograd/graph.py") else None
+
+    def _whereabouts(self, lines: int) -> str:
+        """Where the run is in the user's program, innermost line first."""
+        frame = sys._current_frames().get(self._main)  # noqa: SLF001  # see above
+        stack = traceback.extract_stack(frame)[::-1] if frame is not None else []
+        users = [entry for entry in stack if not _is_inner(entry.filename)] or list(stack)
+        told = [f"{each.filename}:{each.lineno} in {each.name}: {each.line}" for each in users[:lines]]
+        return "\n    ".join(told)
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
+
+
+class _Waiting:
+    """The time in which a process waits in a collective operation."""
+
+    def __init__(self, watch: Watch, name: str) -> None:
+        self._watch, self._name = watch, name
+
+    def __enter__(self) -> None:
+        self._watch.enter(self._name)
+
+    def __exit__(self, *error: object) -> None:
+        self._watch.enter(None)
+
+
+def leave_at_once() -> None:
+    """End this process without waiting for anything, and its loaders' processes with it."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(1)
+
+
+_INNER = tuple(
+    os.path.join(os.path.realpath(folder), "")
+    for folder in (*levin.__path__, *torch.__path__, os.path.dirname(os.__file__))
+)
+
+
+def _is_inner(filename: str) -> bool:
+    """Whether a line belongs to levin, torch or Python, and not to the user's program."""
+    return os.path.realpath(filename).startswith(_INNER) or filename.startswith("<frozen")
+
+
+def _is_consequence(error: BaseException) -> bool:
+    """Whether an error says no more than that the others don't answer."""
+    if isinstance(error, RankFailedError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        word in text for word in ("gloo", "Connection closed by peer", "Connection reset", "NCCL", "TCPStore")
+    )

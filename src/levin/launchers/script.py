@@ -1,0 +1,176 @@
+"""ScriptLauncher: run the program again, once for each further device of this machine."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from levin.distributed import group, watch
+from levin.launchers.base import Launcher
+from levin.utils.errors import MisconfigurationException
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from levin.clusters.base import ClusterEnvironment
+
+_STARTED_IN = (
+    os.getcwd()
+)  # a relative path on the command line is relative to this, wherever the program went
+_PERIOD_S = 0.1
+_KILL_AFTER_S = 5.0
+_DIES_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+class ScriptLauncher(Launcher):
+    """Starts the program again for local ranks 1, 2 ...; this process is local rank 0.
+
+    The command is the one that this process was started with, so that ``python -m package.train --lr 1`` is
+    the same program in each. All of them run the program from its first line to its last.
+
+    Args:
+        environment: Where this process sits.
+        num_processes: The processes of this machine.
+        num_nodes: The machines.
+    """
+
+    def __init__(self, environment: ClusterEnvironment, num_processes: int, num_nodes: int = 1) -> None:
+        self._environment = environment
+        self._num_processes = num_processes
+        self._num_nodes = num_nodes
+
+    def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Start the others, if that has not been done, and run a function here."""
+        self.start_others()
+        return function(*args, **kwargs)
+
+    def start_others(self) -> None:
+        """Start the others, if that has not been done."""
+        if self._environment.creates_processes_externally or _children or group.is_started():
+            return
+        command, folder = _command()
+        address, port = self._environment.main_address, self._environment.main_port
+        node_rank = self._environment.node_rank()
+        if node_rank == 0:
+            store = group.bind_store(address=address, port=port)
+            group.hold(store)
+            port = self._environment.share_port(store.port)
+        elif not port:
+            raise MisconfigurationException(
+                f"This is machine {node_rank} of {self._num_nodes}, and MASTER_PORT is not set: give all machines "
+                "the same MASTER_ADDR and MASTER_PORT, those of the first one."
+            )
+        world = self._num_processes * self._num_nodes
+        os.environ["WORLD_SIZE"] = str(world)
+        threads = max(1, (os.cpu_count() or 1) // self._num_processes)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "NODE_RANK": str(node_rank)}
+        for local_rank in range(1, self._num_processes):
+            env = {**os.environ, **shared, "LOCAL_RANK": str(local_rank)}
+            preparation = _die_with_parent if threading.current_thread() is threading.main_thread() else None
+            _children.append(
+                subprocess.Popen(  # the function makes one system call
+                    _hydras(command, local_rank), env=env, cwd=folder, preexec_fn=preparation
+                )
+            )
+        atexit.register(_end_children)
+        first = node_rank * self._num_processes
+        threading.Thread(target=_supervise, args=(first,), name="levin-launcher", daemon=True).start()
+
+
+def _command() -> tuple[list[str], str]:
+    """The command that started this process, and where.
+
+    Raises:
+        MisconfigurationException: If there is none: the program came from a terminal or a pipe.
+    """
+    arguments = sys.orig_argv[1:]
+    if hasattr(sys, "ps1") or not _has_program(arguments):
+        raise MisconfigurationException(
+            "strategy='ddp' starts the program again for each device, and there is no script to start: this "
+            "one came from a terminal or a pipe. Use strategy='ddp_fork', or 'ddp_spawn'."
+        )
+    return [sys.executable, *arguments], _STARTED_IN
+
+
+def _has_program(arguments: Sequence[str]) -> bool:
+    takes_value = {"-W", "-X", "--check-hash-based-pycs"}
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in takes_value:
+            next(rest, None)
+        elif argument == "-":
+            return False
+        elif argument.startswith(("-c", "-m")) or not argument.startswith("-"):
+            return True
+    return False
+
+
+def _hydras(command: list[str], local_rank: int) -> list[str]:
+    """The command for a job of Hydra: with the same settings and folder, one of a multirun as well."""
+    hydra = sys.modules.get("hydra.core.hydra_config")
+    if hydra is None or not hydra.HydraConfig.initialized():
+        return command
+    config = hydra.HydraConfig.get()
+    folder = os.path.abspath(config.runtime.output_dir)
+    program = command[: len(command) - len(sys.argv[1:])]
+    if config.output_subdir is None:
+        settings = list(config.overrides.task)
+    else:  # what this job was composed to
+        settings = ["-cp", os.path.join(folder, config.output_subdir), "-cn", "config.yaml"]
+    name = f"hydra.job.name={config.job.name}_rank_{local_rank}"
+    return [*program, *settings, f'hydra.run.dir="{folder}"', name, "hydra.output_subdir=null"]
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel (Linux's) to end this process with the one that started it, even by kill -9."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+
+
+def _supervise(first_rank: int) -> None:
+    """Look after the other processes: if one fails, none goes on."""
+    while True:
+        for local_rank, child in enumerate(_children, start=1):
+            status, watching = child.poll(), watch.current()
+            if status and (watching is None or watching.stop is None):
+                _end_after(first_rank + local_rank, status)
+                return
+        time.sleep(_PERIOD_S)
+
+
+def _end_after(rank: int, status: int) -> None:
+    """A process failed: let this one learn of it, give all time to end, and see to it that they do."""
+    watching = watch.current()
+    if watching is not None:
+        how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        with suppress(Exception):
+            watching.report(rank, f"The process was {how}, and told nothing.")
+    _kill_after(_KILL_AFTER_S)
+
+
+def _kill_after(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(child.poll() is None for child in _children):
+        time.sleep(_PERIOD_S)
+    for child in _children:
+        if child.poll() is None:
+            child.kill()
+
+
+def _end_children() -> None:
+    """This process ends: the others may take as long as they need, if it ends well."""
+    if getattr(sys, "last_type", None) is not None:  # of an exception that nobody caught
+        _kill_after(_KILL_AFTER_S)
+    for child in _children:
+        child.wait()
