@@ -15,6 +15,12 @@ from levin.utils.imports import available
 
 PROGRAM = str(Path(__file__).with_name("port_program.py"))
 HIDE_MPI4PY = "import sys, runpy; sys.modules['mpi4py'] = None; runpy.run_path(sys.argv[1])"
+IN_TURN_ON_TWO_HOSTS = """
+import os, runpy, socket, sys
+rank = int(os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["PMI_RANK"])
+socket.gethostname = lambda: ["b", "a"][rank % 2]
+runpy.run_path(sys.argv[1])
+"""
 AS_ROOT_ON_FEW_CORES = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -66,6 +72,27 @@ def test_the_port_that_rank_0_was_given_counts_for_all():
     said = start("mpirun", "-n", "2", "sh", "-c", given, sys.executable, PROGRAM, **AS_ROOT_ON_FEW_CORES)
     check(said, "MPIEnvironment", callers=[])
     assert said[1]["port"] == 29517
+
+
+@needs_mpirun
+@needs_mpi4py
+def test_hosts_are_numbered_in_the_order_of_ranks_however_ranks_are_dealt_out():
+    command = ("mpirun", "-n", "4", sys.executable, "-c", IN_TURN_ON_TWO_HOSTS, PROGRAM)
+    said = start(*command, **AS_ROOT_ON_FEW_CORES, MASTER_ADDR="127.0.0.1")
+    places = [(told["rank"], told["local_rank"], told["node_rank"]) for told in said]
+    assert places == [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)]
+    assert said[0]["callers"] == [1, 2, 3]
+
+
+@needs_mpi4py
+def test_an_mpi_that_is_not_the_launchers_is_told():
+    program = "import levin; print(type(levin.clusters.find_cluster()).__name__)"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PMI_SIZE": "2"}, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert run.stdout == "LightningEnvironment\n"
+    assert "started 2 processes, but each of them runs on its own: mpi4py does not see the" in run.stderr
 
 
 @needs_mpirun
