@@ -161,6 +161,8 @@ class MPIEnvironment(ExternalEnvironment):
         return self._port
 
     def _share_by_file(self, port: int | None) -> int:
+        if port is not None and self._place.size == 1:
+            return port
         folder, job = variable("PMIX_SERVER_TMPDIR"), variable("PMIX_NAMESPACE")
         if self._place.local_size != self._place.size or not folder or not job:
             raise ValueError(
@@ -260,7 +262,7 @@ def _resolvable(names: list[str]) -> str:
 
 
 def _from_variables() -> Place:
-    """What Open MPI's variables tell."""
+    """What the launcher's variables tell."""
     numbers = _told_numbers()
     if not numbers:
         require("mpi4py.MPI")  # which says what to install where that is what is wrong

@@ -202,4 +202,6 @@ def test_a_launcher_that_tells_only_how_many_there_are_needs_mpi4py(started_with
 def test_one_process_of_an_mpi_launcher_is_none_of_several(started_with):
     started_with({**OPEN_MPI, "OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"})
     assert not MPIEnvironment.detect()
-    assert MPIEnvironment().world_size() == 1
+    alone = MPIEnvironment()
+    assert alone.world_size() == 1
+    assert alone.share_port(4321) == alone.main_port == 4321
