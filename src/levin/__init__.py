@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from levin import accelerators as accelerators
     from levin import callbacks as callbacks
     from levin import checkpoint as checkpoint
+    from levin import clusters as clusters
     from levin import compat as compat
     from levin import core as core
     from levin import data as data

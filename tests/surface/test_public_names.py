@@ -53,7 +53,9 @@ def test_a_public_name_is_there(package, name):
     assert getattr(importlib.import_module(package), name) is not None
 
 
-@pytest.mark.parametrize("package", ["callbacks", "core", "loggers", "strategies", "trainer", "utils"])
+@pytest.mark.parametrize(
+    "package", ["callbacks", "clusters", "core", "loggers", "strategies", "trainer", "utils"]
+)
 def test_a_sub_package_is_an_attribute(package):
     assert getattr(levin, package).__name__ == f"levin.{package}"
 

@@ -18,6 +18,7 @@ PACKAGES = [
     ".callbacks",
     ".callbacks.progress",
     ".checkpoint",
+    ".clusters",
     ".compat",
     ".core",
     ".data",

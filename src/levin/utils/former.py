@@ -68,6 +68,7 @@ NAMES: dict[str, str] = {
     "precision.XLABf16PrecisionPlugin": _NO_DEVICES,
     "precision.XLAPrecision": _NO_DEVICES,
     "precision.XLAPrecisionPlugin": _NO_DEVICES,
+    "clusters.XLAEnvironment": _NO_DEVICES,
     "strategies.BaguaStrategy": _DDP,
     "strategies.ColossalAIStrategy": _FSDP,
     "strategies.DDP2Strategy": _DDP,
@@ -97,6 +98,7 @@ _PLANNED = {
     "callbacks": "BackboneFinetuning BaseFinetuning BatchSizeFinder DeviceStatsMonitor EMAWeightAveraging "
     "LearningRateFinder ModelPruning SpikeDetection StochasticWeightAveraging ThroughputMonitor "
     "WeightAveraging",
+    "clusters": "SLURMEnvironment",
     "loggers": "CometLogger MLFlowLogger WandbLogger",
     "precision": "BitsandbytesPrecisionPlugin DeepSpeedPrecision DeepSpeedPrecisionPlugin FSDPPrecision "
     "FSDPPrecisionPlugin FSDPMixedPrecisionPlugin TransformerEnginePrecisionPlugin",
@@ -117,7 +119,8 @@ MODULES: dict[str, str] = {
     "lite": f"LightningLite has become `Fabric`, {NOT_YET}.",
     "profiler": "Use `levin.profilers`.",
     "logging": "Use `levin.loggers`.",
-    "plugins": "Precisions are in `levin.precision`, the way to the disk is in `levin.checkpoint`. DDPPlugin "
+    "plugins": "Precisions are in `levin.precision`, the way to the disk is in `levin.checkpoint`, cluster "
+    "environments are in `levin.clusters`. DDPPlugin "
     'and its kin (DDPSpawnPlugin, DeepSpeedPlugin, ...) are strategies: `Trainer(strategy="ddp")`.',
     "loops": "Loops are no longer classes to replace: use hooks, or `self.automatic_optimization = False`. "
     "`trainer.fit_loop` is the one that runs.",
