@@ -185,8 +185,8 @@ def choose_cluster(strategy: str | Strategy, plugins: Plugins) -> ClusterEnviron
     own = strategy.cluster_environment if isinstance(strategy, ParallelStrategy) else None
     if own is not None and plugins.cluster is not None:
         raise MisconfigurationException(
-            f"The cluster environment {plugins.cluster!r} was given as a plugin, and the strategy has its own: "
-            f"{own!r}. Leave one of the two out."
+            f"The cluster environment {plugins.cluster!r} was given as a plugin, and the strategy has its "
+            f"own: {own!r}. Leave one of the two out."
         )
     return own or plugins.cluster or find_cluster()
 
@@ -280,15 +280,16 @@ def connect(
     strategy: Strategy, devices: tuple[torch.device, ...], num_nodes: int, cluster: ClusterEnvironment
 ) -> None:
     """Tell a strategy of several processes which devices there are, and where it is among them."""
-    cluster.validate_settings(len(devices), num_nodes)
+    if cluster.creates_processes_externally and not isinstance(strategy, SingleDeviceStrategy):
+        cluster.validate_settings(len(devices), num_nodes)
     if not isinstance(strategy, ParallelStrategy):
         return
     strategy.connect(list(devices), num_nodes, cluster)
     launcher = strategy.launcher
     if is_interactive() and launcher is not None and not launcher.is_interactive_compatible:
         raise MisconfigurationException(
-            f"strategy={strategy.start_method!r} starts the script again for each device, and there is none in a "
-            "terminal or a notebook. Use strategy='ddp_fork' or 'ddp_notebook'."
+            f"start_method={strategy.start_method!r} starts the script again for each device, and there is "
+            "none in a terminal or a notebook. Use strategy='ddp_fork' or 'ddp_notebook'."
         )
 
 

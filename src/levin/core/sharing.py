@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from levin.core.entries import Entry, Reduction
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from levin.strategies.base import Strategy
 
@@ -22,9 +21,9 @@ Key = tuple[str, str, "int | None"]
 class Sharing:
     """Brings together the values that processes have under the same names.
 
-    The processes agree on the names once, and send nothing but numbers from then on: two for each name, all in
-    one message. Where one of them has a name that is new, they agree again. A name that some do not have counts
-    for nothing there.
+    The processes agree on the names once, and send nothing but numbers from then on: two for each name,
+    all in one message. Where one of them has a name that is new, they agree again. A name that some do not
+    have counts for nothing there.
 
     Args:
         strategy: How the processes speak.

@@ -58,9 +58,9 @@ class Pace:
         if self._policy == "error" and 0 < count < self._num_processes:
             state = "has more" if has_more else "is at its end"
             raise RuntimeError(
-                f"The training data of {count} of {self._num_processes} processes has more batches, and that of "
-                f"the others is at its end; here it {state}. With uneven='stop_together' an epoch ends there, "
-                "with uneven='zero_weight' it goes on until the last is at its end."
+                f"The training data of {count} of {self._num_processes} processes has more batches, and that "
+                f"of the others is at its end; here it {state}. With uneven='stop_together' an epoch ends "
+                "there, with uneven='zero_weight' it goes on until the last is at its end."
             )
         return count > 0 if self._policy == "zero_weight" else count == self._num_processes
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class ShardSampler(DistributedSampler[Any]):
     """This process's part of what a sampler gives: every n-th index, without padding.
 
-    The order is the same in all processes. That of torch's `RandomSampler` follows from (seed, epoch), as that
-    of its `DistributedSampler` does: the batches of all processes together are consecutive parts of it, at any
-    number of processes. Other samplers give theirs with the global generators seeded so; one that has a
-    generator of its own must have it in the same state in each process.
+    The order is the same in all processes. That of torch's `RandomSampler` follows from (seed, epoch), as
+    that of its `DistributedSampler` does: the batches of all processes together are consecutive parts of it,
+    at any number of processes. Other samplers give theirs with the global generators seeded so; one that has
+    a generator of its own must have it in the same state in each process.
 
     Args:
         sampler: What gives all indices.

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, TCPStore
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # documented, not in __all__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,9 +112,10 @@ def _store(
         return _held
     if place.rank == 0:
         store = bind_store(timeout, address, port)
-        share_port(store.port)
+        if not port:
+            share_port(store.port)
         return store
-    return TCPStore(address, share_port(None), None, is_master=False, timeout=timeout)
+    return TCPStore(address, port or share_port(None), None, is_master=False, timeout=timeout)
 
 
 def _check_size(place: Place) -> None:

@@ -1,7 +1,7 @@
-"""Watch: a thread beside the run that knows how the other processes are, and ends this one if one has failed.
+"""Watch: a thread beside the run that knows how the other processes are, and ends this one if one failed.
 
-It talks with the others through the key-value store of the group, never through a collective operation, so that
-it is heard while the run itself waits for somebody who does not come.
+It talks with the others through the key-value store of the group, never through a collective operation, so
+that it is heard while the run itself waits for somebody who does not come.
 """
 
 from __future__ import annotations

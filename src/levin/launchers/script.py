@@ -64,11 +64,11 @@ class ScriptLauncher(Launcher):
         if node_rank == 0:
             store = group.bind_store(address=address, port=port)
             group.hold(store)
-            port = self._environment.share_port(store.port)
+            port = port or self._environment.share_port(store.port)
         elif not port:
             raise MisconfigurationException(
-                f"This is machine {node_rank} of {self._num_nodes}, and MASTER_PORT is not set: give all machines "
-                "the same MASTER_ADDR and MASTER_PORT, those of the first one."
+                f"This is machine {node_rank} of {self._num_nodes}, and MASTER_PORT is not set: give all "
+                "machines the same MASTER_ADDR and MASTER_PORT, those of the first one."
             )
         world = self._num_processes * self._num_nodes
         os.environ["WORLD_SIZE"] = str(world)

@@ -118,10 +118,10 @@ class DDPStrategy(ParallelStrategy):
         found = re.search(r"did not receive grad for rank \d+: ([\d ]+)", error)
         names = [named[int(index)] for index in found[1].split()] if found else []
         return (
-            f"The last training step left {len(names) or 'some'} parameters out, whose gradients the other "
-            f"processes wait for: {', '.join(names) or 'see above'}. If that is meant (a branch that is not always "
-            "taken, an optimizer's part of the model), use strategy='ddp_find_unused_parameters_true'. If not, "
-            "let the loss depend on them, or freeze them with `requires_grad_(False)`."
+            f"The last training step left {len(names) or 'some'} parameters out, whose gradients the others "
+            f"wait for: {', '.join(names) or 'see above'}. If that is meant (a branch that is not always "
+            "taken, an optimizer's part of the model), use strategy='ddp_find_unused_parameters_true'. If "
+            "not, let the loss depend on them, or freeze them with `requires_grad_(False)`."
         )
 
     @property
@@ -176,7 +176,7 @@ class DDPStrategy(ParallelStrategy):
 
 
 def _nothing_of(module: nn.Module) -> Tensor:
-    """Zero, as a sum over no elements of each parameter: the gradients are zero whatever the parameters are."""
+    """Zero, as a sum over no elements of each parameter: so are the gradients, whatever the parameters are."""
     parts = [each.flatten()[:0].sum() for each in module.parameters() if each.requires_grad]
     return torch.stack([part.to(parts[0].dtype) for part in parts]).sum()
 

@@ -140,6 +140,7 @@ class ParallelStrategy(Strategy):
 
     def setup_environment(self) -> None:
         """Start the other processes if nobody has, meet them, and make the device ready."""
+        self._cluster.validate_settings(self.num_processes, self.num_nodes)
         launcher = self.launcher
         if isinstance(launcher, ScriptLauncher):
             launcher.start_others()

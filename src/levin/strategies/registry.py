@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
-from levin.strategies.base import Strategy
 from levin.strategies.ddp import DDPStrategy
 from levin.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from levin.strategies.base import Strategy
 
 StrategyRegistry: Registry[Strategy] = Registry("strategy", entry_point_group="levin.strategies")
 """Strategies by name. ``StrategyRegistry.register("mine", MyStrategy, setting=1)`` adds one."""
 
 _STARTS = {"": "popen", "_spawn": "spawn", "_fork": "fork", "_notebook": "fork"}
-_OPTIONS = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     "": {},
     "_find_unused_parameters_true": {"find_unused_parameters": True},
     "_find_unused_parameters_false": {"find_unused_parameters": False},

@@ -57,7 +57,11 @@ def _divided(run: Run, kind: str, loader: Any) -> Any:
 
 
 def common_length(run: Run, length: int | float) -> int | float:
-    """How many batches of an epoch all processes train on, where one has so many; infinite if it is not known.
+    """How many batches of an epoch all processes train on; infinite where it is not known.
+
+    Args:
+        run: The run.
+        length: How many there are for this process.
 
     Raises:
         MisconfigurationException: If the numbers differ, and ``uneven="error"``.

@@ -61,8 +61,8 @@ def own_part(kept: dict[str, Any] | None, strategy: Strategy) -> dict[str, Any] 
         part: dict[str, Any] = parts[strategy.global_rank]
         return part
     rank_zero_warn(
-        f"The checkpoint was written by {len(parts)} processes, and there are {strategy.world_size}: the data "
-        "of the running epoch and random numbers can't go on where they were."
+        f"The checkpoint was written by {len(parts)} processes, and there are {strategy.world_size}: the "
+        "data of the running epoch and random numbers can't go on where they were."
     )
     return None
 
