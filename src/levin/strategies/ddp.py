@@ -176,7 +176,7 @@ class DDPStrategy(ParallelStrategy):
 
 
 def _nothing_of(module: nn.Module) -> Tensor:
-    """Zero, as a sum over no elements of each parameter: so are the gradients, whatever the parameters are."""
+    """Zero, as a sum over no elements of each parameter: so are the gradients, whatever they are."""
     parts = [each.flatten()[:0].sum() for each in module.parameters() if each.requires_grad]
     return torch.stack([part.to(parts[0].dtype) for part in parts]).sum()
 
