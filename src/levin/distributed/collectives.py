@@ -20,6 +20,7 @@ from levin.utils.apply import apply_to_collection
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
 _OPERATIONS = {
     "sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "avg": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN,
@@ -183,14 +184,27 @@ def in_turn(first: Callable[[], Any], *, is_first: bool, label: str, room: str =
     return watching.act(first, label, room) if is_first else watching.wait_for(room)
 
 
+def new_group(timeout: timedelta, backend: str | None = None) -> Any:
+    """All processes once more, with messages of their own. All of them have to call it.
+
+    Args:
+        timeout: How long to wait for one another.
+        backend: What moves the tensors; by default what does in the group of all.
+    """
+    return dist.new_group(timeout=timeout, backend=backend)
+
+
 class Votes:
     """A question that all processes answer while they compute, so that nobody waits for the count.
 
     It has a group of its own, whose messages do not come in the way of others. All processes have to make it.
+
+    Args:
+        timeout: How long to wait for one another.
     """
 
-    def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo")
+    def __init__(self, timeout: timedelta) -> None:
+        self._group = new_group(timeout, "gloo")
         self._asked: tuple[Any, Tensor] | None = None
 
     def ask(self, vote: bool) -> None:

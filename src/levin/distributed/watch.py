@@ -24,7 +24,7 @@ from levin.utils.errors import RankFailedError
 from levin.utils.rank import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from levin.distributed.group import Place
 
@@ -32,7 +32,7 @@ PERIOD_S = 0.2
 """How often the thread looks."""
 GRACE_S = 2.0
 """How long a process may take to end by itself after another one has failed."""
-BLOCKED_S = 3.0
+BLOCKED_S = 2.0
 """How long all must have stood still before it is said that they wait for different things."""
 SILENCE_S = 60.0
 """After this time without a sign of life a process counts as lost."""
@@ -52,17 +52,18 @@ class Failure:
     """What ended a run, as the process tells it that failed first.
 
     Attributes:
-        rank: The process.
+        rank: The process; None where no single one is to blame.
         host: Its machine.
         text: Its traceback, or what is known.
     """
 
-    rank: int
+    rank: int | None
     host: str
     text: str
 
     def __str__(self) -> str:
-        return f"Rank {self.rank} on {self.host} failed:\n{self.text.rstrip()}"
+        blame = "" if self.rank is None else f"Rank {self.rank} on {self.host} failed:\n"
+        return f"{blame}{self.text.rstrip()}"
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Watch:
         Raises:
             RankFailedError: If one of them has failed: it would not come.
         """
-        if self.failure is not None and self.failure.rank != self._place.rank:
+        if self.failure is not None:
             raise RankFailedError(str(self.failure))
         return _Waiting(self, name)
 
@@ -194,10 +195,9 @@ class Watch:
                 self._wait_for_the_cause(error)
             else:
                 self._publish(self._own(error))
-        root = self.failure
-        if root is None or root.rank == self._place.rank or not _is_consequence(error):
+        if self.failure is None or not _is_consequence(error):
             return error
-        return RankFailedError(str(root))
+        return RankFailedError(str(self.failure))
 
     def ask_to_stop(self, kind: str, status: int = 0) -> None:
         """Let all processes end the run together. May be called from a signal handler."""
@@ -230,8 +230,7 @@ class Watch:
     # ------------------------------------------------------------------ failures
 
     def _own(self, error: BaseException) -> Failure:
-        text = "".join(traceback.format_exception(error))
-        return Failure(self._place.rank, self._place.host, text)
+        return Failure(self._place.rank, self._place.host, _told(error))
 
     def _publish(self, failure: Failure, store: Any = None) -> None:
         """Be the first to tell of a failure, or learn who was."""
@@ -244,17 +243,30 @@ class Watch:
         if "timed out" in str(error).lower():
             self._publish(self._called_roll(error))
             return
+        before = self._signs()
         deadline = time.monotonic() + GRACE_S
-        while time.monotonic() < deadline:
-            if self._store.check([self._key("failed")]):
-                break
+        while time.monotonic() < deadline and not self._store.check([self._key("failed")]):
             time.sleep(PERIOD_S / 4)
-        own = self._own(error)
-        gone = "Another process ended without a word: was it killed, or was the machine out of memory?"
-        self._publish(Failure(own.rank, own.host, f"{own.text}{gone}"))
+        now = self._signs()
+        gone = [rank for rank, sign in now.items() if rank != self._place.rank and sign == before[rank]]
+        text = (
+            f"Rank {', '.join(map(str, gone)) or 'of another process'} ended without a word in the middle of "
+            "the run: was it killed, was its machine out of memory, or did the program call `exit` there? "
+            f"What rank {self._place.rank} saw of it: {error}"
+        )
+        self._publish(Failure(None, self._place.host, text))
+
+    def _signs(self) -> dict[int, str]:
+        """The newest sign of life of each process."""
+        keys = {rank: self._key(f"sign/{rank}") for rank in range(self._place.world_size)}
+        return {
+            rank: self._store.get(key).decode() if self._store.check([key]) else ""
+            for rank, key in keys.items()
+        }
 
     def _called_roll(self, error: BaseException) -> Failure:
         """Nobody came in time: ask all where they are."""
+        self._store.set(self._key(f"roll/{self._place.rank}"), _place_of(error))
         self._store.set(self._key("roll"), "")
         keys = [self._key(f"roll/{rank}") for rank in range(self._place.world_size)]
         deadline = time.monotonic() + _ROLL_CALL_S
@@ -265,8 +277,9 @@ class Watch:
             + (self._store.get(key).decode() if self._store.check([key]) else "no answer: is it stopped?")
             for rank, key in enumerate(keys)
         ]
-        text = f"{error}\nNot all processes came. Where each of them is:\n" + "\n".join(answers)
-        return Failure(self._place.rank, self._place.host, text)
+        told = "\n".join(answers)
+        text = f"The processes waited for one another in vain. Where each of them is:\n{told}\n({error})"
+        return Failure(None, self._place.host, text)
 
     # ------------------------------------------------------------------ the thread
 
@@ -382,7 +395,7 @@ class Watch:
             + "\n".join(places)
             + "\nWhat all processes take part in must be called by all of them, in the same order."
         )
-        self._publish(Failure(0, self._place.host, text), store=self._line)
+        self._publish(Failure(None, self._place.host, text), store=self._line)
 
     def _say_what_takes_so_long(self, label: str, since: float) -> None:
         seconds = time.monotonic() - since
@@ -404,10 +417,7 @@ class Watch:
     def _whereabouts(self, lines: int) -> str:
         """Where the run is in the user's program, innermost line first."""
         frame = sys._current_frames().get(self._main)  # noqa: SLF001  # see above
-        stack = traceback.extract_stack(frame)[::-1] if frame is not None else []
-        users = [entry for entry in stack if not _is_inner(entry.filename)] or list(stack)
-        told = [f"{each.filename}:{each.lineno} in {each.name}: {each.line}" for each in users[:lines]]
-        return "\n    ".join(told)
+        return _lines(traceback.extract_stack(frame) if frame is not None else [], lines)
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
@@ -424,6 +434,30 @@ class _Waiting:
 
     def __exit__(self, *error: object) -> None:
         self._watch.enter(None)
+
+
+def _lines(stack: Iterable[traceback.FrameSummary], most: int) -> str:
+    """The user's lines on a stack, innermost first."""
+    inwards = list(stack)[::-1]
+    users = [each for each in inwards if not _is_inner(each.filename)] or inwards
+    return "\n    ".join(
+        f"{each.filename}:{each.lineno} in {each.name}: {each.line}" for each in users[:most]
+    )
+
+
+def _place_of(error: BaseException) -> str:
+    return _lines([*traceback.extract_stack(), *traceback.extract_tb(error.__traceback__)], most=3)
+
+
+def _told(error: BaseException) -> str:
+    """An error with the lines of the user's program that led to it, and where it was raised."""
+    summary = traceback.TracebackException.from_exception(error)
+    for each in (summary, summary.__cause__, summary.__context__):
+        if each is not None:
+            frames = list(each.stack)
+            users = [frame for frame in frames[:-1] if not _is_inner(frame.filename)]
+            each.stack = traceback.StackSummary.from_list([*users, *frames[-1:]])
+    return "".join(summary.format())
 
 
 def leave_at_once() -> None:

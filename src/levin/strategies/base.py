@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +74,8 @@ class Strategy(ABC):
     def root_device(self) -> torch.device:
         """The device of this process."""
 
+    timeout = timedelta(minutes=30)
+    """How long a process waits for the others."""
     global_rank = 0
     local_rank = 0
     node_rank = 0

@@ -64,7 +64,11 @@ class DDPStrategy(ParallelStrategy):
         self._carrier = Carrier(module)
         device = self.root_device
         ids = None if device.type == "cpu" else [device.index]
-        self.model = DistributedDataParallel(self._carrier, device_ids=ids, **self._options)
+        # apart from all else, so that nothing gets in the way of gradients
+        own = collectives.new_group(self.timeout) if device.type == "cpu" else None
+        self.model = DistributedDataParallel(
+            self._carrier, device_ids=ids, process_group=own, **self._options
+        )
         return self.model
 
     def teardown(self) -> None:

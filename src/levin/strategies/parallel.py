@@ -54,7 +54,7 @@ class ParallelStrategy(Strategy):
         self.num_nodes: int = 1
         self.start_method: str = start_method
         self._backend = process_group_backend
-        self._timeout = timeout
+        self.timeout: timedelta = timeout
         self._watch: Watch | None = None
 
     def connect(
@@ -158,7 +158,7 @@ class ParallelStrategy(Strategy):
             address=where.main_address,
             port=where.main_port,
             share_port=where.share_port,
-            timeout=self._timeout,
+            timeout=self.timeout,
         )
 
     def start_watch(self) -> Watch | None:
@@ -171,7 +171,7 @@ class ParallelStrategy(Strategy):
         if self.world_size == 1:
             return None
         _runs += 1
-        silence_s = max(self._timeout.total_seconds(), 10.0)
+        silence_s = max(self.timeout.total_seconds(), 10.0)
         return Watch(group.default_store(), self.place, _runs, silence_s=min(silence_s, 60.0))
 
     def teardown(self) -> None:

@@ -55,7 +55,7 @@ class Companions:
     @property
     def votes(self) -> Votes:
         """How they ask one another, each step, whether there is another batch."""
-        self._votes = self._votes or Votes()
+        self._votes = self._votes or Votes(self._strategy.timeout)
         return self._votes
 
     # ------------------------------------------------------------------ random numbers
