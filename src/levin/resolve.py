@@ -250,6 +250,11 @@ def choose_strategy(
         chosen = StrategyRegistry.make("ddp_fork" if is_interactive() else "ddp")
     elif strategy in StrategyRegistry:
         chosen = StrategyRegistry.make(strategy)
+    elif strategy.startswith(_PARALLEL_STRATEGIES) and not strategy.startswith("ddp"):
+        raise MisconfigurationException(
+            f"strategy={strategy!r} is not in this version of levin. Use strategy='ddp', with which each process "
+            "has a whole copy of the model."
+        )
     else:
         raise _unknown_strategy(strategy)
     if not isinstance(chosen, ParallelStrategy) and not is_one:

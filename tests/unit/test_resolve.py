@@ -7,7 +7,7 @@ from levin.accelerators import Accelerator, AcceleratorRegistry, CPUAccelerator,
 from levin.checkpoint import TorchCheckpointIO
 from levin.precision import Precision, parse_precision
 from levin.resolve import announce, choose_accelerator, parse_plugins, resolve
-from levin.strategies import SingleDeviceStrategy
+from levin.strategies import DDPStrategy, SingleDeviceStrategy
 from levin.utils.errors import MisconfigurationException
 
 
@@ -63,13 +63,13 @@ def test_a_registered_accelerator_is_known_by_its_name():
         AcceleratorRegistry.remove("toy")
 
 
-def test_several_devices_are_more_than_one_process_can_have():
-    with pytest.raises(MisconfigurationException, match=r"devices=\[0, 1\].*2 processes"):
-        resolve(accelerator=Toy(), devices=[0, 1])
+def test_several_devices_have_a_process_each():
+    assert isinstance(resolve(accelerator=Toy(), devices=[0, 1]).strategy, DDPStrategy)
 
 
-def test_auto_takes_one_device_of_several():
-    assert len(resolve(accelerator=Toy(), devices="auto").devices) == 1
+def test_auto_takes_all_devices_there_are():
+    assert len(resolve(accelerator=Toy(), devices=[0, 1]).devices) == 2
+    assert len(resolve(accelerator=Toy(), devices="auto").devices) == 1  # Toy's 2 is an index
 
 
 def test_the_strategys_own_accelerator_counts_where_none_was_asked_for():

@@ -408,7 +408,8 @@ def _chain(part: Any) -> list[Any]:
     found: list[Any] = []
     while part is not None and all(part is not other for other in found):
         found.append(part)
-        part = getattr(part, "dataset", None) or getattr(part, "sampler", None)
+        inner = [getattr(part, name, None) for name in ("sampler", "dataset")]
+        part = next((each for each in inner if each is not None), None)
     return found
 
 

@@ -102,8 +102,7 @@ _PLANNED = {
     "loggers": "CometLogger MLFlowLogger WandbLogger",
     "precision": "BitsandbytesPrecisionPlugin DeepSpeedPrecision DeepSpeedPrecisionPlugin FSDPPrecision "
     "FSDPPrecisionPlugin FSDPMixedPrecisionPlugin TransformerEnginePrecisionPlugin",
-    "strategies": "DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy "
-    "StrategyRegistry",
+    "strategies": "DeepSpeedStrategy FSDPStrategy ModelParallelStrategy",
 }
 NAMES.update(
     (f"{package}.{name}", f"It is something {NOT_YET}.")

@@ -18,34 +18,11 @@ import json, os, sys, torch, torch.distributed as dist
 import levin as L
 from levin.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from levin.callbacks.monitored import agreed_value
-from levin.strategies.single_device import SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
+os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-
-
-class Both(SingleDeviceStrategy):
-    '''Trains alone, and decides with the other.'''
-
-    global_rank, world_size = rank, 2
-
-    def broadcast(self, obj, src=0):
-        box = [obj]
-        dist.broadcast_object_list(box, src)
-        return box[0]
-
-    def reduce(self, tensor, group=None, reduce_op="mean"):
-        dist.all_reduce(tensor)
-        return tensor / 2
-
-    def reduce_boolean_decision(self, decision, all=True):
-        votes = torch.tensor(int(decision))
-        dist.all_reduce(votes)
-        return votes == 2 if all else votes > 0
-
-    def barrier(self, name=None):
-        dist.barrier()
 
 
 class Model(L.LightningModule):
@@ -69,9 +46,9 @@ class Model(L.LightningModule):
 
 
 def fit(scores, *callbacks):
-    data = DataLoader(torch.zeros(2, 1))
+    data = DataLoader(torch.zeros(4, 1))
     trainer = L.Trainer(
-        strategy=Both(), callbacks=list(callbacks), max_epochs=len(scores[0]), logger=False,
+        strategy="ddp", accelerator="cpu", devices=2, callbacks=list(callbacks), max_epochs=len(scores[0]), logger=False,
         num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False,
     )
     trainer.fit(Model(scores), data, data)
@@ -81,7 +58,8 @@ def fit(scores, *callbacks):
 
 PROGRAM = """
 class Trainer:
-    world_size, strategy = 2, Both(torch.device("cpu"))
+    world_size = 2
+    strategy = L.Trainer(strategy="ddp", accelerator="cpu", devices=2, logger=False).strategy
 
 
 def described(saving):
