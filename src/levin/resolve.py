@@ -252,8 +252,8 @@ def choose_strategy(
         chosen = StrategyRegistry.make(strategy)
     elif strategy.startswith(_PARALLEL_STRATEGIES) and not strategy.startswith("ddp"):
         raise MisconfigurationException(
-            f"strategy={strategy!r} is not in this version of levin. Use strategy='ddp', with which each process "
-            "has a whole copy of the model."
+            f"strategy={strategy!r} is not in this version of levin. Use strategy='ddp', with which each "
+            "process has a whole copy of the model."
         )
     else:
         raise _unknown_strategy(strategy)

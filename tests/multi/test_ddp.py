@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import levin as L
 from levin.testing.processes import in_processes
+from levin.utils.errors import MisconfigurationException
 
 pytestmark = pytest.mark.multi
 
@@ -60,6 +62,11 @@ def train(world, kwargs):
     return [p.tolist() for p in module.parameters()], values
 
 
+def assert_same(weights, others):
+    for mine, theirs in zip(weights, others, strict=True):
+        np.testing.assert_allclose(np.array(mine), np.array(theirs), rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [{}, {"accumulate_grad_batches": 3}, {"gradient_clip_val": 0.1}],
@@ -69,6 +76,58 @@ def train(world, kwargs):
 def test_weights_and_epoch_values_are_those_of_one_process(world, kwargs):
     weights, values = train(1, kwargs)
     for others, others_values in in_processes(train, world, world, kwargs):
-        for mine, theirs in zip(weights, others, strict=True):
-            torch.testing.assert_close(torch.tensor(mine), torch.tensor(theirs), rtol=1e-10, atol=1e-10)
+        assert_same(weights, others)
         assert others_values == pytest.approx(values, rel=1e-6)
+
+
+def train_with_global_batches(world, size, kwargs):
+    L.seed_everything(7, verbose=False)
+    module = Regression()
+    fit = trainer(world, global_batch_size=8, **kwargs)
+    fit.fit(
+        module, DataLoader(numbers(size), batch_size=64, shuffle=True), DataLoader(numbers(11), batch_size=3)
+    )
+    values = {name: value.item() for name, value in fit.callback_metrics.items() if "step" not in name}
+    return [p.tolist() for p in module.parameters()], values, fit.global_step
+
+
+@pytest.mark.parametrize(
+    ("size", "kwargs"),
+    [
+        (32, {}),
+        (29, {}),
+        (17, {"accumulate_grad_batches": 2}),
+        (30, {"accumulate_grad_batches": 2, "limit_train_batches": 5, "gradient_clip_val": 0.5}),
+    ],
+    ids=["full", "short_last", "one_left", "limited"],
+)
+def test_a_global_batch_size_gives_the_same_training_for_any_number_of_processes(size, kwargs):
+    weights, values, steps = train_with_global_batches(1, size, kwargs)
+    for world in (2, 4):
+        for others, others_values, others_steps in in_processes(
+            train_with_global_batches, world, world, size, kwargs
+        ):
+            assert others_steps == steps
+            assert_same(weights, others)
+            assert others_values == pytest.approx(values, rel=1e-6)
+
+
+def test_a_step_over_a_global_batch_is_one_over_its_samples():
+    """The last step has 5 samples, in two micro batches, the second of them short."""
+    weights, _, _ = train_with_global_batches(1, 29, {"accumulate_grad_batches": 2, "max_epochs": 1})
+    L.seed_everything(7, verbose=False)
+    module, data = Regression(), numbers(29)
+    optimizer = module.configure_optimizers()
+    order = torch.randperm(29, generator=torch.Generator().manual_seed(7))
+    for indices in order.split(8):
+        x, y = data[indices]
+        optimizer.zero_grad()
+        ((module.net(x) - y) ** 2).mean().backward()
+        optimizer.step()
+    assert_same(weights, [each.tolist() for each in module.parameters()])
+
+
+def test_a_global_batch_size_that_can_not_be_divided_is_refused_with_the_nearest():
+    fit = trainer(1, global_batch_size=10, accumulate_grad_batches=4)
+    with pytest.raises(MisconfigurationException, match="Use 8 or 12"):
+        fit.fit(Regression(), DataLoader(numbers(32), batch_size=2))

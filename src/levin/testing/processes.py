@@ -44,7 +44,7 @@ def in_processes(
         timeout_s: After so many seconds the processes are ended.
 
     Returns:
-        What it returned in each process, in the order of ranks: what can be pickled. Tensors come as they are.
+        What it returned in each process, in the order of ranks: what can be pickled.
 
     Raises:
         RuntimeError: If it raised in one of them, with its traceback; or one did not end in time.
@@ -82,17 +82,13 @@ def _collect(ends: list[Connection], timeout_s: float) -> list[Any]:
     failures: dict[int, str] = {}
     deadline = timeout_s
     while len(results) + len(failures) < len(ends):
-        left = [end for rank, end in enumerate(ends) if rank not in results and rank not in failures]
-        ready = wait(left, timeout=deadline if not failures else 8.0)
+        left = {rank: end for rank, end in enumerate(ends) if rank not in results and rank not in failures}
+        ready = wait(left.values(), timeout=deadline if not failures else 8.0)
         if not ready:
             break
-        for end in ready:
-            rank = ends.index(end)  # type: ignore[arg-type]  # the one that was given
-            try:
-                is_well, value = end.recv()  # type: ignore[union-attr]  # see above
-            except EOFError:
-                is_well, value = False, "it ended without a word"
-            (results if is_well else failures)[rank] = value
+        for rank, end in left.items():
+            if end in ready:
+                _receive(rank, end, results, failures)
     if failures:
         told = "\n".join(f"--- rank {rank}:\n{text}" for rank, text in sorted(failures.items()))
         raise RuntimeError(f"{len(failures)} of {len(ends)} processes failed.\n{told}")
@@ -100,6 +96,17 @@ def _collect(ends: list[Connection], timeout_s: float) -> list[Any]:
         missing = sorted(set(range(len(ends))) - set(results))
         raise RuntimeError(f"The processes of ranks {missing} did not end within {timeout_s} s.")
     return [results[rank] for rank in range(len(ends))]
+
+
+def _receive(rank: int, end: Connection, results: dict[int, Any], failures: dict[int, str]) -> None:
+    try:
+        is_well, value = end.recv()
+    except EOFError:
+        is_well, value = False, "it ended without a word"
+    if is_well:
+        results[rank] = value
+    else:
+        failures[rank] = value
 
 
 def _work(place: tuple[str, str], args: tuple[Any, ...], variables: dict[str, str], end: Connection) -> None:

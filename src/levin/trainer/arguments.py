@@ -440,6 +440,20 @@ def batches_to_run(stage: str, length: int | float, limit: int | float) -> int |
     return batches
 
 
+def parse_global_batch_size(size: Any) -> int | None:
+    """``Trainer(global_batch_size=...)``.
+
+    Raises:
+        MisconfigurationException: If it is no number of samples.
+    """
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise MisconfigurationException(
+            f"`global_batch_size` is {size!r}. It is the number of samples of an optimizer step, over all "
+            "processes: a whole number from 1 on, or None to go by the loaders' batch_size."
+        )
+    return size
+
+
 _UNEVEN = ("stop_together", "drop", "zero_weight", "error")
 
 

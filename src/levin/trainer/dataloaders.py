@@ -279,6 +279,12 @@ def with_sampler(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
     return _with(loader, sampler=sampler, batch_sampler=batches)
 
 
+def with_batch_size(loader: DataLoader[Any], sampler: Any, batch_size: int) -> DataLoader[Any]:
+    """A copy of the loader, of the same class, with another sampler and batch size."""
+    batches = BatchSampler(sampler, batch_size, loader.drop_last)
+    return _with(loader, sampler=sampler, batch_sampler=batches, batch_size=batch_size)
+
+
 def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Any) -> DataLoader[Any]:
     """A copy of the loader, of the same class, with another sampler of batches."""
     return _with(loader, batch_sampler=batch_sampler, drop_last=getattr(batch_sampler, "drop_last", False))

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sized
 from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    SequentialSampler,
+)
 
 from levin.data.fetch import Pace
 from levin.data.shards import ShardBatches, ShardSampler, ShardStream
-from levin.trainer.dataloaders import rebuild_loaders, with_batch_sampler, with_sampler
+from levin.trainer.dataloaders import (
+    flatten,
+    rebuild_loaders,
+    with_batch_sampler,
+    with_batch_size,
+    with_sampler,
+)
 from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:
@@ -32,9 +45,52 @@ def divide(run: Run, loaders: Any, kind: str) -> Any:
         loaders: The loaders; those that are divided already stay as they are.
         kind: "train", "val", "test" or "predict".
     """
+    if kind == "train" and run.global_batch_size is not None:
+        return rebuild_loaders(loaders, partial(_of_global_batches, run))
     if run.strategy.world_size == 1 or not run.divides_data:
         return loaders
     return rebuild_loaders(loaders, partial(_divided, run, kind))
+
+
+def _of_global_batches(run: Run, loader: Any) -> Any:
+    """The loader with this process's share of each batch of ``global_batch_size`` samples."""
+    batches = getattr(loader, "batch_sampler", None)
+    if type(batches) is not BatchSampler or isinstance(loader.dataset, IterableDataset):
+        raise MisconfigurationException(
+            f"global_batch_size={run.global_batch_size} can't be kept with this training data: "
+            f"{type(loader).__name__} has no `batch_size` to set. Give a DataLoader with a batch_size over a "
+            "map-style dataset, or leave global_batch_size out."
+        )
+    strategy, window = run.strategy, run.updates.accumulate_grad_batches
+    seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+    given = batches.sampler if isinstance(batches.sampler, Sized) else SequentialSampler(loader.dataset)
+    sampler = ShardSampler(
+        getattr(given, "sampler", given),
+        loader.dataset,
+        num_replicas=strategy.world_size,
+        rank=strategy.global_rank,
+        seed=seed,
+        drop_last=bool(loader.drop_last),
+    )
+    size = micro_batch_size(run.global_batch_size or 1, strategy.world_size, window)
+    return with_batch_size(loader, sampler, size)
+
+
+def micro_batch_size(total: int, world_size: int, window: int) -> int:
+    """The samples of one batch in one process.
+
+    Raises:
+        MisconfigurationException: If the parts would not be equal.
+    """
+    parts = world_size * window
+    if total % parts:
+        below = total // parts * parts
+        near = " or ".join(str(each) for each in (below, below + parts) if each)
+        raise MisconfigurationException(
+            f"global_batch_size={total} can't be divided by {world_size} processes x accumulate_grad_batches="
+            f"{window} = {parts}. Use {near}, or another number of processes or of batches to accumulate."
+        )
+    return total // parts
 
 
 def _divided(run: Run, kind: str, loader: Any) -> Any:
@@ -56,6 +112,17 @@ def _divided(run: Run, kind: str, loader: Any) -> Any:
     return with_batch_sampler(loader, ShardBatches(batches, seed=seed, **part))
 
 
+def num_samples(loaders: Any) -> int:
+    """The samples of an epoch over all processes, where one loader divides them; else 0."""
+    parts = flatten(loaders)
+    sampler = getattr(parts[0], "sampler", None) if len(parts) == 1 else None
+    if not isinstance(sampler, ShardSampler):
+        return 0
+    if parts[0].drop_last:
+        return len(parts[0]) * int(parts[0].batch_size) * sampler.num_replicas
+    return len(sampler.sampler)
+
+
 def common_length(run: Run, length: int | float) -> int | float:
     """How many batches of an epoch all processes train on; infinite where it is not known.
 
@@ -69,6 +136,8 @@ def common_length(run: Run, length: int | float) -> int | float:
     if run.companions is None:
         return length
     lengths: list[int | float] = run.strategy.gather_objects(length)
+    if run.global_batch_size is not None:
+        return max(lengths)
     if math.inf in lengths:
         return math.inf
     if run.uneven == "error" and len(set(lengths)) > 1:
@@ -81,7 +150,8 @@ def common_length(run: Run, length: int | float) -> int | float:
 
 def pace(run: Run, length: int | float) -> Pace | None:
     """What keeps processes together in an epoch; None where all have the same number of batches."""
-    if run.companions is None or (length < math.inf and run.uneven != "zero_weight"):
+    waits = run.uneven == "zero_weight" or run.global_batch_size is not None
+    if run.companions is None or (length < math.inf and not waits):
         return None
     votes = run.companions.votes if length == math.inf else None
     return Pace(votes, run.strategy.world_size, run.uneven)

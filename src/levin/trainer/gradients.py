@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+    from levin.strategies.base import Strategy
     from levin.trainer.states import Run
 
 _MOST_IN_A_ROW = 100
@@ -33,11 +34,17 @@ class Window:
 
     Args:
         by: What is counted: "batches", "samples" or "tokens".
+        total: Gives what this process's share of the window's number is, where that is known; else it is
+            counted here, and over all processes.
+        strategy: How the processes speak.
     """
 
-    def __init__(self, by: str) -> None:
+    def __init__(self, by: str, strategy: Strategy, total: Callable[[], float] | None = None) -> None:
         self._by = by
-        self._first: Any = None  # weights are taken relative to it, so that float16 has room
+        self._strategy = strategy
+        self._known_total = total
+        # weights are taken relative to the first, so that float16 has room; one that all processes have
+        self._first: Any = None
         self._total: Any = 0.0
 
     def weigh(self, loss: Tensor, output: Any, batch: Any) -> Tensor:
@@ -54,7 +61,7 @@ class Window:
         ):  # a quotient of integers would be a float32, whatever the loss is
             weight = weight.detach().to(torch.promote_types(loss.dtype, torch.float32)).clamp(min=1)
         if self._first is None:
-            self._first = weight
+            self._first = weight if self._strategy.world_size == 1 else 1
         share = weight / self._first
         self._total = self._total + share
         weighted: Tensor = loss * share
@@ -62,9 +69,16 @@ class Window:
 
     def close(self, optimizer: Optimizer) -> None:
         """Divide the optimizer's gradients, which are sums, by what they are the sum of."""
-        if self._first is None:  # no batch had a loss
+        if self._first is None and self._strategy.world_size == 1:  # no batch had a loss
             return
-        divide_gradients(optimizer, self._total)
+        total = self._total
+        if self._known_total is not None:
+            total = self._known_total() / (1 if self._first is None else self._first)
+        elif self._strategy.world_size > 1:
+            total = self._strategy.reduce(
+                torch.as_tensor(total, device=self._strategy.root_device), None, "mean"
+            )
+        divide_gradients(optimizer, total)
         self._first, self._total = None, 0.0
 
     def state_dict(self) -> dict[str, Any]:

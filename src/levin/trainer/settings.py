@@ -82,6 +82,7 @@ def _settings(run: Run) -> Settings:
     found: Settings = {
         "trainer.precision": run.strategy.precision.precision,
         "trainer.world_size": run.strategy.world_size,
+        "trainer.global_batch_size": run.global_batch_size,
         "trainer.limit_train_batches": run.limits.limit_train_batches,
         "trainer.accumulate_grad_batches": updates.accumulate_grad_batches,
         "trainer.gradient_clip_val": updates.gradient_clip_val,

@@ -100,7 +100,7 @@ class AutomaticStep:
         self.accumulate: int = 1
         self.training_step: Callable[..., Any] = bind_step(run, "training_step")
         self.custom_step: Callable[..., Any] | None = _override(run, "optimizer_step")
-        self.window: Window | None = Window(by) if (by := run.updates.normalize_by) is not None else None
+        self.window: Window | None = _window(run)
         self.finish_gradients: Callable[[Optimizer], None] | None = finisher(run, self.window)
         self.backward: Callable[..., None] = _backward(run) if self.window is None else self._weighted(run)
         self.has_own_backward: bool = overrides(module, "backward", LightningModule)
@@ -178,11 +178,12 @@ class AutomaticStep:
 
     def _stand_in(self, stand_in: Callable[..., Any], batch_idx: int, is_last: bool) -> None:
         """Take part in the others' step without a batch: with gradients that are zero."""
-        training_step, self.training_step = self.training_step, stand_in
+        usual = self.training_step, self.backward
+        self.training_step, self.backward = stand_in, _backward(self._run)  # it counts for nothing
         try:
             self.run(None, batch_idx, is_last)
         finally:
-            self.training_step = training_step
+            self.training_step, self.backward = usual
 
     def pending(self) -> Iterable[Tensor]:
         """The parameters, while a window gathers gradients."""
@@ -428,6 +429,24 @@ def num_arguments(fn: Callable[..., Any]) -> float:
         return float("inf")
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(kind in positional for kind in kinds)
+
+
+def _window(run: Run) -> Window | None:
+    """What the gradients of a window are the mean over, if that is not for each loss to say."""
+    by = run.updates.normalize_by
+    if run.global_batch_size is None:
+        return None if by is None else Window(by, run.strategy)
+    if by not in (None, "samples"):
+        return Window(by, run.strategy)
+    return Window("samples", run.strategy, lambda: samples_of_window(run) / run.strategy.world_size)
+
+
+def samples_of_window(run: Run) -> int:
+    """How many samples the window has that ends with the batch at hand, over all processes."""
+    window, size = run.updates.accumulate_grad_batches, run.global_batch_size or 1
+    batch = run.progress.batch
+    so_far = size // window * (batch % window + 1)
+    return min(so_far, run.num_samples - batch // window * size) if run.num_samples else so_far
 
 
 def _override(run: Run, name: str) -> Callable[..., Any] | None:

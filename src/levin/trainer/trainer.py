@@ -20,6 +20,7 @@ from levin.trainer.arguments import (
     check_barebones,
     for_dev_run,
     friendly,
+    parse_global_batch_size,
     parse_uneven,
     without_extras,
 )
@@ -117,6 +118,9 @@ class Trainer(RunningTrainer):
         uneven: What happens where processes have different numbers of training batches: "stop_together" (an
             epoch ends with the first that has no more), "drop" (the same, and samples too few for all are
             left out), "zero_weight" (with the last; who has none adds nothing to the gradients), "error".
+        global_batch_size: The number of samples of an optimizer step, over all processes and the batches that
+            are accumulated: the loader's batch_size becomes that share of it. The order of the samples then
+            follows from seed and epoch, so that training is the same for any number of processes.
         stop_signals: Signals after which a run stops as after SIGTERM (saved, at the end of the batch), and
             the exit status that the program has then: ``{"SIGUSR1": 0}``. SIGTERM's is 143.
 
@@ -176,6 +180,7 @@ class Trainer(RunningTrainer):
         worker_seeds: Literal["sample", "torch"] = "sample",
         stop_signals: Mapping[str | int, int] | None = None,
         uneven: Literal["stop_together", "drop", "zero_weight", "error"] = "stop_together",
+        global_batch_size: int | None = None,
     ) -> None:
         check_barebones(
             barebones, fast_dev_run=fast_dev_run, detect_anomaly=detect_anomaly, profiler=profiler,
@@ -239,6 +244,7 @@ class Trainer(RunningTrainer):
             stop_signals=parse_stop_signals(stop_signals),
             divides_data=use_distributed_sampler,
             uneven=parse_uneven(uneven),
+            global_batch_size=parse_global_batch_size(global_batch_size),
         )
         self.fit_loop: FitLoop = FitLoop(
             self.run, EvaluationLoop(self.run, RunningStage.VALIDATING), self._look_again

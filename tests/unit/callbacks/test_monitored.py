@@ -21,7 +21,8 @@ from levin.callbacks.monitored import agreed_value
 from torch.utils.data import DataLoader
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
-os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
+os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # the group is there already
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
 
 
@@ -48,7 +49,8 @@ class Model(L.LightningModule):
 def fit(scores, *callbacks):
     data = DataLoader(torch.zeros(4, 1))
     trainer = L.Trainer(
-        strategy="ddp", accelerator="cpu", devices=2, callbacks=list(callbacks), max_epochs=len(scores[0]), logger=False,
+        strategy="ddp", accelerator="cpu", devices=2, callbacks=list(callbacks),
+        max_epochs=len(scores[0]), logger=False,
         num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False,
     )
     trainer.fit(Model(scores), data, data)
