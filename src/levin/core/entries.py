@@ -75,7 +75,8 @@ class Entry:
     __slots__ = (
         "adds", "bare_name", "dataloader_idx", "epoch_name", "keeps_graph", "last", "logger", "metric",
         "on_epoch", "on_step",
-        "options", "prog_bar", "reduction", "shared", "step_name", "syncs", "total", "weight", "weighted",
+        "options", "prog_bar", "reduction", "shared", "shared_step", "step_name", "syncs", "total",
+        "weight", "weighted",
     )  # fmt: skip
 
     def __init__(
@@ -106,11 +107,16 @@ class Entry:
         self.total: Any = None
         self.weight: int = 0
         self.syncs: bool = settings.sync_dist
-        self.shared: tuple[Any, float] | None = None  # the value of all processes
+        self.shared: tuple[Any, float] | None = None  # the epoch's value over all processes
+        self.shared_step: Any = None  # the newest step's
 
     def form(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """What another process needs to have the same entry, without any value."""
         return {**self.state_dict(metrics), "last": None, "total": None, "weight": 0}
+
+    def step_summary(self) -> list[Any]:
+        """What this process adds to the newest step's value of all."""
+        return [0.0, 0.0] if self.last is None or self.metric is not None else [self.last, 1.0]
 
     def summary(self) -> list[Any]:
         """What this process adds to the value of all: a total and its weight, of which 0 means nothing."""
@@ -137,7 +143,7 @@ class Entry:
         for name in _ENTRY_STATE:
             setattr(entry, name, state[name])
         entry.options, entry.reduction = (), Reduction(state["reduction"])
-        entry.shared, entry.syncs = None, False
+        entry.shared, entry.shared_step, entry.syncs = None, None, False
         entry.metric = metrics.get(state["metric"])
         return entry
 
@@ -154,6 +160,7 @@ class Entry:
         else:
             value = float(value)
         self.last = value
+        self.shared_step = None
         if not self.on_epoch:
             return
         self.shared = None
@@ -181,6 +188,8 @@ class Entry:
         """The newest value; None for a metric that was only updated."""
         if self.metric is not None:
             return None if self.last is None else _scalar(self.bare_name, self.last)
+        if self.shared_step is not None:
+            return self.shared_step
         if isinstance(self.last, Tensor) and not self.last.is_floating_point():
             return self.last.to(torch.get_default_dtype())
         return self.last

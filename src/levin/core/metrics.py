@@ -218,6 +218,15 @@ class Metrics:
         self._sharing.reduce(f"{where} {index}", self._entries, mine, self._metric_objects())
         self._is_fresh = True
 
+    def bring_steps_together(self) -> None:
+        """Give the newest step's values that were logged with ``sync_dist=True`` their meaning over all.
+
+        All processes call it before a row is written.
+        """
+        if self._sharing is not None:
+            self._sharing.reduce_steps(self._entries)
+            self._is_fresh = True
+
     def clear(self) -> None:
         """Forget what was logged and published; the sanity check leaves no trace."""
         for entries in (self._training, self._evaluation):

@@ -10,12 +10,15 @@ from torch import Tensor
 from levin.core.entries import Entry, Reduction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from levin.strategies.base import Strategy
 
 Key = tuple[str, str, "int | None"]
 """The hook, the name and the dataloader that a value belongs to."""
+
+_STEPS = "steps"
+_ASKS_FOR_STEPS = 2
 
 
 class Sharing:
@@ -32,6 +35,25 @@ class Sharing:
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
         self._layouts: dict[str, dict[Key, dict[str, Any]]] = {}
+        self._shares_steps = True  # until it turns out, where all meet, that nobody asks for it
+
+    def reduce_steps(self, entries: Mapping[Key, Entry]) -> None:
+        """Give the entries with ``sync_dist=True`` the newest step's values of all processes.
+
+        All have to call it at the same steps. Where none of them has such an entry, it costs nothing from the
+        second call on; one that comes later counts from the end of the epoch on.
+        """
+        if not self._shares_steps:
+            return
+        layout = self._layouts.setdefault(_STEPS, {})
+        mine = {key: entry for key, entry in entries.items() if entry.on_step and entry.syncs}
+        numbers = self._agreed(layout, mine, {}, Entry.step_summary)
+        for column, (key, form) in enumerate(layout.items()):
+            totals, weights = numbers[:, 1 + 2 * column], numbers[:, 2 + 2 * column]
+            value, weight = _combined(Reduction(form["reduction"]), totals, weights)
+            if weight and key in mine:
+                mine[key].shared_step = value.to(torch.get_default_dtype())
+        self._shares_steps = bool(layout)
 
     def reduce(
         self,
@@ -49,13 +71,7 @@ class Sharing:
             metrics: The module's metric objects, by where they stand in it.
         """
         layout = self._layouts.setdefault(where, {})
-        numbers = self._gather(layout, mine)
-        if bool((numbers[:, 0] > 0).any()):
-            told = {key: entry.form(metrics) for key, entry in mine.items()}
-            for other in self._strategy.gather_objects(told):
-                for key, form in other.items():
-                    layout.setdefault(key, form)
-            numbers = self._gather(layout, mine)
+        numbers = self._agreed(layout, mine, metrics, Entry.summary)
         for column, (key, form) in enumerate(layout.items()):
             totals, weights = numbers[:, 1 + 2 * column], numbers[:, 2 + 2 * column]
             if form["metric"] is not None:
@@ -69,17 +85,42 @@ class Sharing:
                     entry = entries[key] = Entry.restored(form, metrics)
                 entry.shared = shared
 
-    def _gather(self, layout: Mapping[Key, Any], mine: Mapping[Key, Entry]) -> Tensor:
-        """For each process a row: whether it has a name that is not agreed on, then totals and weights."""
+    def _agreed(
+        self,
+        layout: dict[Key, dict[str, Any]],
+        mine: Mapping[Key, Entry],
+        metrics: Mapping[str, Any],
+        summary: Callable[[Entry], list[Any]],
+    ) -> Tensor:
+        """The numbers of all processes, of names that they have agreed on."""
+        numbers = self._gather(layout, mine, summary)
+        if bool((numbers[:, 0] % 2 > 0).any()):
+            told = {key: entry.form(metrics) for key, entry in mine.items()}
+            for other in self._strategy.gather_objects(told):
+                for key, form in other.items():
+                    layout.setdefault(key, form)
+            numbers = self._gather(layout, mine, summary)
+        if bool((numbers[:, 0] >= _ASKS_FOR_STEPS).any()):
+            self._shares_steps = True
+        return numbers
+
+    def _gather(
+        self, layout: Mapping[Key, Any], mine: Mapping[Key, Entry], summary: Callable[[Entry], list[Any]]
+    ) -> Tensor:
+        """For each process a row: what it has to say about names, then totals and weights."""
         is_new = any(key not in layout for key in mine)
-        parts: list[Any] = [float(is_new)]
+        steps = self._layouts.get(_STEPS, {})
+        asks = any(entry.on_step and entry.syncs and key not in steps for key, entry in mine.items())
+        parts: list[Any] = [is_new + _ASKS_FOR_STEPS * asks]
         for key in layout:
             entry = mine.get(key)
-            parts += [0.0, 0.0] if entry is None else entry.summary()
+            parts += [0.0, 0.0] if entry is None else summary(entry)
         device = self._strategy.root_device
         wide = torch.float32 if device.type == "mps" else torch.float64
         known = [part.detach().to(device, wide) if isinstance(part, Tensor) else None for part in parts]
-        plain = torch.tensor([0.0 if isinstance(p, Tensor) else p for p in parts], dtype=wide, device=device)
+        plain = torch.tensor(
+            [0.0 if isinstance(part, Tensor) else float(part) for part in parts], dtype=wide, device=device
+        )
         for index, tensor in enumerate(known):
             if tensor is not None:
                 plain[index] = tensor

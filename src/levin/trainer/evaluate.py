@@ -172,7 +172,7 @@ class EvaluationLoop:
         with self._no_gradients():
             self.set_up_data()
             counts = [min(count, at_most) for count in self._counts]
-            if not sum(counts):
+            if not run.any_has(sum(counts)):
                 return []
             set_epoch(self.loaders, run.progress.epoch)
             passes = self._passes = [self._fetcher(index, count) for index, count in enumerate(counts)]

@@ -112,6 +112,7 @@ class FitLoop(TrainingData):
             for hook in hooks.on_train_batch_end:
                 hook(outputs, batch, batch_idx)
             if logs and step.stepped and self.log_due():
+                metrics.bring_steps_together()
                 run.write_logs(metrics.loggable(), epoch=progress.epoch)
             progress.is_logged = True
             for hook in hooks.saves_on_train_batch_end:

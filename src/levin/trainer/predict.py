@@ -110,7 +110,7 @@ class PredictionLoop:
         run = self._run
         with torch.inference_mode() if run.debugging.inference_mode else torch.no_grad():
             self.set_up_data()
-            if not sum(self.max_batches):
+            if not run.any_has(sum(self.max_batches)):
                 return [] if self.return_predictions else None
             set_epoch(self.loaders, run.progress.epoch)
             passes = self._passes = [self._fetcher(index) for index in range(len(self._flat))]

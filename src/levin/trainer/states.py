@@ -164,6 +164,13 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     """What the fit is set to: see `levin.trainer.settings`."""
 
+    def any_has(self, batches: int | float) -> bool:
+        """Whether any process has batches to evaluate: those that have none take part all the same."""
+        has_some = batches > 0
+        if self.companions is None:
+            return has_some
+        return self.strategy.reduce_boolean_decision(has_some, all=False)
+
     def alike(self) -> AbstractContextManager[None]:
         """Within it, random numbers are the same in all processes."""
         return nullcontext() if self.companions is None else self.companions.alike()
