@@ -6,7 +6,9 @@ import importlib.util
 import multiprocessing
 import os
 import random
+import shutil
 import sys
+import tempfile
 import traceback
 from datetime import timedelta
 from multiprocessing.connection import wait
@@ -59,25 +61,27 @@ def in_processes(
         "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1",
         **(environment or {}),
     }  # fmt: skip
-    processes, ends = [], []
+    processes, ends, folder = [], [], tempfile.mkdtemp()
     for rank in range(num_processes):
         ours, theirs = context.Pipe(duplex=False)
         variables = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        process = context.Process(target=_work, args=(place, args, variables, theirs), daemon=False)
+        output = os.path.join(folder, str(rank))
+        process = context.Process(target=_work, args=(place, args, variables, theirs, output), daemon=False)
         process.start()
         theirs.close()
         processes.append(process)
         ends.append(ours)
     try:
-        return _collect(ends, timeout_s)
+        return _collect(ends, folder, timeout_s)
     finally:
         for process in processes:
             process.join(timeout=5)
             if process.is_alive():
                 process.kill()
+        shutil.rmtree(folder)
 
 
-def _collect(ends: list[Connection], timeout_s: float) -> list[Any]:
+def _collect(ends: list[Connection], folder: str, timeout_s: float) -> list[Any]:
     results: dict[int, Any] = {}
     failures: dict[int, str] = {}
     deadline = timeout_s
@@ -90,12 +94,20 @@ def _collect(ends: list[Connection], timeout_s: float) -> list[Any]:
             if end in ready:
                 _receive(rank, end, results, failures)
     if failures:
-        told = "\n".join(f"--- rank {rank}:\n{text}" for rank, text in sorted(failures.items()))
+        told = "\n".join(
+            f"--- rank {rank} wrote:\n{_read(folder, rank)}\n--- and raised:\n{text}"
+            for rank, text in sorted(failures.items())
+        )
         raise RuntimeError(f"{len(failures)} of {len(ends)} processes failed.\n{told}")
     if len(results) < len(ends):
         missing = sorted(set(range(len(ends))) - set(results))
         raise RuntimeError(f"The processes of ranks {missing} did not end within {timeout_s} s.")
     return [results[rank] for rank in range(len(ends))]
+
+
+def _read(folder: str, rank: int) -> str:
+    with open(os.path.join(folder, str(rank)), errors="replace") as file:
+        return file.read()[-10_000:].strip()
 
 
 def _receive(rank: int, end: Connection, results: dict[int, Any], failures: dict[int, str]) -> None:
@@ -109,8 +121,13 @@ def _receive(rank: int, end: Connection, results: dict[int, Any], failures: dict
         failures[rank] = value
 
 
-def _work(place: tuple[str, str], args: tuple[Any, ...], variables: dict[str, str], end: Connection) -> None:
+def _work(
+    place: tuple[str, str], args: tuple[Any, ...], variables: dict[str, str], end: Connection, output: str
+) -> None:
     os.environ.update(variables)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for standard in (1, 2):
+        os.dup2(file, standard)
     torch.set_num_threads(1)
     random.seed(0)
     try:
