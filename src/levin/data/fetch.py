@@ -89,6 +89,7 @@ class Fetcher:
         count: How many there are to take.
         done: Whether the newest batch is the last one.
         fetched: The number of batches given out so far, those of an interrupted epoch included.
+        before: Batches of the epoch that came before this pass: another number of processes had them.
         waiting: How long the pass takes, and how much of that went into waiting.
     """
 
@@ -116,6 +117,7 @@ class Fetcher:
         self._rng_ahead: dict[str, Any] | None = None  # as was this
         self.done: bool = False
         self.fetched: int = 0
+        self.before: int = 0
         self.waiting: Waiting = Waiting()
 
     @property
@@ -148,8 +150,9 @@ class Fetcher:
         """Where the pass is, for a checkpoint.
 
         Args:
-            taken: How many batches were trained on; the one at hand may not have been.
+            taken: How many batches of the epoch were trained on; the one at hand may not have been.
         """
+        taken -= self.before
         position = self._position if self._position is not None else self._batches.position(taken)
         if self._rng_ahead is not None:
             position["rng_ahead"] = self._rng_ahead

@@ -56,10 +56,40 @@ class ShardSampler(DistributedSampler[Any]):
             drop_last=drop_last,
         )
         self.sampler: Any = sampler
+        self._begun: tuple[int, int, list[Any] | None] | None = None  # epoch, place, order
         self.num_samples = len(self)
 
+    @property
+    def first(self) -> int:
+        """The place in the epoch's order that its first index has: not 0 in one that others have begun."""
+        return self._begun[1] if self._begun is not None and self._begun[0] == self.epoch else 0
+
+    @property
+    def given_order(self) -> list[Any] | None:
+        """The epoch's order, where `begin_at` was given one."""
+        return self._begun[2] if self._begun is not None and self._begun[0] == self.epoch else None
+
+    def begin_at(self, epoch: int, place: int, order: list[Any] | None = None) -> None:
+        """Leave out what was used of an epoch by another number of processes.
+
+        Args:
+            epoch: The epoch.
+            place: How many indices were used.
+            order: All of the epoch's indices, if they are not what follows from seed and epoch.
+        """
+        self._begun = (epoch, place, order)
+        self.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is left out, for a checkpoint."""
+        return {"begun": self._begun, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._begun, self.seed = None if state["begun"] is None else tuple(state["begun"]), state["seed"]
+
     def __len__(self) -> int:
-        size = len(self.sampler)
+        size = len(self.sampler) - self.first
         if self.drop_last:
             return int(size // self.num_replicas)
         return max(0, math.ceil((size - self.rank) / self.num_replicas))
@@ -70,13 +100,15 @@ class ShardSampler(DistributedSampler[Any]):
         return int(len(self.sampler) // self.num_replicas)
 
     def __iter__(self) -> Iterator[Any]:
-        order = self.order()
+        order = self.order()[self.first :]
         end = len(order) // self.num_replicas * self.num_replicas if self.drop_last else len(order)
         return iter(order[self.rank : end : self.num_replicas])
 
     def order(self) -> list[Any]:
         """All indices of the epoch."""
         sampler = self.sampler
+        if self.given_order is not None:
+            return self.given_order
         if type(sampler) is SequentialSampler:
             return list(range(len(sampler)))
         is_permutation = (

@@ -225,6 +225,10 @@ class Strategy(ABC):
         """What every process has, in the order of ranks: anything that can be pickled."""
         return [obj]
 
+    def gather_at_zero(self, obj: Any) -> list[Any] | None:
+        """What every process has, in the order of ranks, in the process of rank 0; None in the others."""
+        return [obj]
+
     def stand_in(self, module: nn.Module) -> Callable[..., Any] | None:
         """What takes part in a training step in place of one that has no batch; None in one process."""
         return None

@@ -217,6 +217,10 @@ class ParallelStrategy(Strategy):
         total = int(collectives.all_reduce(votes, "sum"))
         return total == self.world_size if all else total > 0
 
+    def gather_at_zero(self, obj: Any) -> list[Any] | None:
+        """What every process has, in the order of ranks, in the process of rank 0; None in the others."""
+        return collectives.gather_at_zero(obj)
+
     def gather_objects(self, obj: Any) -> list[Any]:
         """What every process has, in the order of ranks."""
         return collectives.gather_objects(obj)

@@ -6,7 +6,7 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from levin.distributed.collectives import Votes, gather_at_zero
+from levin.distributed.collectives import Votes
 from levin.utils.errors import RankFailedError, SIGTERMException, StopSignal
 from levin.utils.seed import collect_rng_state, derive_seed, seed_generators, set_rng_state
 
@@ -85,17 +85,6 @@ class Companions:
         finally:
             self._shared = collect_rng_state()
             set_rng_state(own)
-
-    def gathered(self, own: dict[str, Any]) -> dict[str, Any]:
-        """What a checkpoint holds of a fit: this process's state, and in that of rank 0 each other's.
-
-        Args:
-            own: This process's.
-        """
-        if self.is_failing:  # nobody answers
-            return own
-        parts = gather_at_zero({**own, **self.state_dict()})
-        return own if parts is None else {**parts[0], "others": parts[1:]}
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the stream that all have in common, for a checkpoint."""

@@ -47,7 +47,8 @@ def divide(run: Run, loaders: Any, kind: str) -> Any:
     """
     if kind == "train" and run.global_batch_size is not None:
         return rebuild_loaders(loaders, partial(_of_global_batches, run))
-    if run.strategy.world_size == 1 or not run.divides_data:
+    is_alone = run.strategy.world_size == 1 and not (kind == "train" and run.goes_on_with_shards)
+    if is_alone or not run.divides_data:
         return loaders
     return rebuild_loaders(loaders, partial(_divided, run, kind))
 

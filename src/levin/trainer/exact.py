@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from levin.utils.rank import rank_zero_warn
 from levin.utils.seed import (
     collect_rng_state,
     generator_state,
@@ -57,14 +56,10 @@ def own_part(kept: dict[str, Any] | None, strategy: Strategy) -> dict[str, Any] 
     if kept is None:
         return None
     parts = [kept, *kept.get("others", ())]
-    if len(parts) == strategy.world_size:
-        part: dict[str, Any] = parts[strategy.global_rank]
-        return part
-    rank_zero_warn(
-        f"The checkpoint was written by {len(parts)} processes, and there are {strategy.world_size}: the "
-        "data of the running epoch and random numbers can't go on where they were."
-    )
-    return None
+    if len(parts) != strategy.world_size or "random" not in kept:
+        return None
+    part: dict[str, Any] = parts[strategy.global_rank]
+    return part
 
 
 class Whereabouts:
@@ -148,7 +143,8 @@ class Whereabouts:
         for name, owner in _owners(self._run):
             for generator, state in zip(generators_of(owner), kept["generators"].get(name, ()), strict=False):
                 set_generator_state(generator, state)
-        set_rng_state(kept["random"])
+        if not kept.get("moved") or self._run.strategy.global_rank == 0:
+            set_rng_state(kept["random"])
 
     def _surroundings(self, loader: Reader | Together | None) -> dict[str, Any]:
         """What a validation changes, though it does not train."""

@@ -17,6 +17,7 @@ from levin.trainer.dataloaders import (
 )
 from levin.trainer.exact import own_part, restore_window, restore_writings
 from levin.trainer.gradients import Watch
+from levin.trainer.moving import moved, place_among_samples
 from levin.trainer.schedules import tell_plans
 from levin.trainer.states import RunningStage
 from levin.trainer.step import step_for
@@ -202,20 +203,29 @@ class FitLoop(TrainingData):
         Of several processes, what each of them needs; they all have to ask for it.
         """
         own, companions = self._own_state(), self._run.companions
-        return own if companions is None else companions.gathered(own)
+        if companions is not None and companions.is_failing:  # nobody answers
+            return own
+        parts = self._run.strategy.gather_at_zero(own)
+        return own if parts is None or len(parts) == 1 else {**parts[0], "others": parts[1:]}
 
     def _own_state(self) -> dict[str, Any]:
+        companions = self._run.companions
         return {
+            **({} if companions is None else companions.state_dict()),
             "drawn": {} if self.source is None else dict(self.source.drawn),
             "loaded_in_epoch": self.loaded_in_epoch,
             "count": self.max_batches if self._is_short else None,
-            **self._where.state_dict(self._loader, self._batches, self._step),
+            **(where := self._where.state_dict(self._loader, self._batches, self._step)),
+            "samples": place_among_samples(self.loaders, where.get("position")),
         }
 
     def load_state_dict(self, kept: dict[str, Any] | None) -> None:
         """Take back what `state_dict` gave, each part when its time comes; None if there was nothing."""
-        kept = own_part(kept, self._run.strategy)
-        self._where.kept = kept if kept is not None and "random" in kept else None
+        if kept is None or "random" not in kept:
+            self._where.kept = None
+            return
+        own = own_part(kept, self._run.strategy)
+        self._where.kept = moved(kept, self._run) if own is None else own
 
     def _take_up(self, kept: dict[str, Any]) -> None:
         """Be, before the first epoch, where the run was that wrote the checkpoint."""

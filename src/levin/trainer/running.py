@@ -184,7 +184,9 @@ class RunningTrainer(TrainerView):
         checkpoint = self._read(choice, weights_only)
         if is_fit:
             assert self.fit_loop.source is not None
-            self.fit_loop.source.set_up(None if checkpoint is None else checkpoint.get("levin"))
+            kept = None if checkpoint is None else checkpoint.get("levin")
+            self.fit_loop.source.set_up(kept)
+            run.goes_on_with_shards = bool(kept and kept.get("samples"))
         self._set_up_data(module)
         for name in ("configure_sharded_model", "configure_model"):
             if overrides(module, name, LightningModule):

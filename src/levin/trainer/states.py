@@ -151,6 +151,7 @@ class Run:
     seeds_samples: bool = True  # what workers draw follows from the sample
     stop_signals: dict[int, int] = field(default_factory=dict)  # number -> exit status
     divides_data: bool = True  # among processes
+    goes_on_with_shards: bool = False  # the order of samples is that of several processes, here as well
     num_samples: int = 0  # of an epoch, over all processes, where that is known
     global_batch_size: int | None = None  # the samples of an optimizer step over all processes
     uneven: str = "stop_together"  # what happens where processes have different numbers of batches

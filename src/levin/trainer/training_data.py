@@ -21,6 +21,7 @@ from levin.trainer.dataloaders import (
 )
 from levin.trainer.dividing import common_length, divide, num_samples, pace
 from levin.trainer.exact import Whereabouts, settle
+from levin.trainer.moving import begun_elsewhere, go_on_among_samples
 from levin.trainer.when import batches_between_validations
 from levin.utils.errors import PossibleUserWarning
 from levin.utils.rank import rank_zero_info, rank_zero_warn
@@ -143,6 +144,8 @@ class TrainingData:
             pace=pace(run, self._length),
             is_idle=idleness(run.strategy.root_device),
         )
+        if begun_elsewhere(self.loaders):
+            self._batches.before = run.progress.unfinished - (0 if position is None else position["taken"])
         self._batches.start(position)
 
     def close(self) -> None:
@@ -161,9 +164,27 @@ class TrainingData:
         position = kept.get("position")
         if position is None or position["is_over"]:
             settle([self._loader], kept["orders"])
-        if position is not None:
+        if position is not None and kept.get("moved"):
+            self._go_on_elsewhere(kept)
+        elif position is not None:
             set_epoch(self.loaders, self._run.progress.epoch)
             self._open(position)
+
+    def _go_on_elsewhere(self, kept: dict[str, Any]) -> None:
+        """Go on with an epoch that another number of processes began."""
+        run, position = self._run, kept["position"]
+        if position["is_over"]:
+            self._open({"taken": position["taken"], "is_over": True})
+        elif go_on_among_samples(self.loaders, kept, run.progress.epoch):
+            whole, self._count = self._count, common_length(run, length_of(self._loader))
+            self._open()
+            self._count = whole
+        else:
+            rank_zero_warn(
+                "The data of the epoch can't be gone on with by another number of processes: only that of "
+                "one DataLoader over a map-style dataset can. The epoch's data begins anew."
+            )
+            self._open()
 
     @property
     def waiting(self) -> Waiting:
