@@ -151,26 +151,31 @@ class ShardStream(Iterable[Any]):
         self, loader: Any, *, num_replicas: int, rank: int, gather: Callable[[Any], list[Any]]
     ) -> None:
         self.loader = loader
-        self._num_replicas, self._rank, self._gather = num_replicas, rank, gather
-        self._is_same: bool | None = None  # in all processes
+        self.num_replicas, self.rank = num_replicas, rank
+        self._gather = gather
+        self.is_same: bool | None = None  # in all processes
 
     def __len__(self) -> int:
         length = length_of(self.loader)
         if length == math.inf:
             raise TypeError("a stream has no length")
-        if self._is_same is False:
+        if self.is_same is False:
             return int(length)
-        return max(0, math.ceil((length - self._rank) / self._num_replicas))
+        return max(0, math.ceil((length - self.rank) / self.num_replicas))
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
         over = object()
         first = next(batches, over)
-        if self._is_same is None:
+        if self.is_same is None:
             seen = self._gather(None if first is over else fingerprint(first))
-            self._is_same = seen[0] is not None and all(other == seen[0] for other in seen)
+            self.is_same = seen[0] is not None and all(other == seen[0] for other in seen)
         whole = _from_first(first, batches, over)
-        return islice(whole, self._rank, None, self._num_replicas) if self._is_same else whole
+        return self.deal(whole) if self.is_same else whole
+
+    def deal(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """This process's of the batches that all have."""
+        return islice(batches, self.rank, None, self.num_replicas)
 
 
 def _from_first(first: Any, rest: Iterator[Any], over: object) -> Iterator[Any]:

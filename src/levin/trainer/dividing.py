@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset
 
 from levin.data.fetch import Pace
+from levin.data.loaders import with_batch_sampler, with_sampler
 from levin.data.shards import ShardBatches, ShardSampler, ShardStream
-from levin.trainer.dataloaders import rebuild_loaders, with_batch_sampler, with_sampler
+from levin.trainer.dataloaders import rebuild_loaders
 from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:
