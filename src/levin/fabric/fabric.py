@@ -14,24 +14,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from levin.data.even import divided
 from levin.data.loaders import seed_workers_of
 from levin.fabric import states
+from levin.fabric.checks import (
+    as_wrapped,
+    check_module,
+    check_optimizer,
+    is_from_command_line,
+    or_from_command_line,
+)
 from levin.fabric.wrappers import (
     Backward,
     FabricDataLoader,
     FabricModule,
     FabricOptimizer,
-    is_wrapped,
     unwrapped,
 )
 from levin.resolve import resolve
 from levin.strategies.base import Strategy
 from levin.utils.apply import apply_to_collection, move_data_to_device
-from levin.utils.errors import PossibleUserWarning, RankFailedError
+from levin.utils.errors import RankFailedError
 from levin.utils.former_members import had
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_deprecation, rank_zero_warn
@@ -40,6 +45,8 @@ from levin.utils.seed import seed_everything
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from torch.optim import Optimizer
 
     from levin.accelerators.base import Accelerator
     from levin.distributed.watch import Watch
@@ -93,11 +100,11 @@ class Fabric:
         loggers: Logger | list[Logger] | None = None,
     ) -> None:
         self._hardware = resolve(
-            accelerator=_or_from_command_line("accelerator", accelerator, "auto"),
-            strategy=_or_from_command_line("strategy", strategy, "auto"),
-            devices=_or_from_command_line("devices", devices, "auto"),
-            num_nodes=int(_or_from_command_line("num_nodes", num_nodes, 1)),
-            precision=_or_from_command_line("precision", precision, None),
+            accelerator=or_from_command_line("accelerator", accelerator, "auto"),
+            strategy=or_from_command_line("strategy", strategy, "auto"),
+            devices=or_from_command_line("devices", devices, "auto"),
+            num_nodes=int(or_from_command_line("num_nodes", num_nodes, 1)),
+            precision=or_from_command_line("precision", precision, None),
             plugins=plugins,
         )
         self._callbacks = _listed(callbacks)
@@ -105,7 +112,7 @@ class Fabric:
         self._backward = Backward(self.strategy)
         self._has_met = False
         self._watch: Watch | None = None
-        self._by_command_line = _is_from_command_line()
+        self._by_command_line = is_from_command_line()
         self._was_launched = False
         if overrides(self, "run", Fabric):
             vars(self)["run"] = functools.partial(self._launch, self.run)
@@ -304,7 +311,7 @@ class Fabric:
         """
         self._be_ready()
         for optimizer in optimizers:
-            _check_optimizer(optimizer, "setup")
+            check_optimizer(optimizer, "setup")
         model = self._set_up_module(module, optimizers, move_to_device, "setup")
         rest = [] if scheduler is None else [scheduler]
         if not optimizers and not rest:
@@ -336,14 +343,14 @@ class Fabric:
         if not optimizers:
             raise ValueError("`setup_optimizers` got no optimizer. Pass one or more.")
         for optimizer in optimizers:
-            _check_optimizer(optimizer, "setup_optimizers")
+            check_optimizer(optimizer, "setup_optimizers")
         wrapped = self._set_up_optimizers(optimizers)
         return wrapped[0] if len(wrapped) == 1 else wrapped
 
     def _set_up_module(
         self, module: nn.Module, optimizers: tuple[Optimizer, ...], move_to_device: bool, caller: str
     ) -> FabricModule:
-        _check_module(module, optimizers, caller, moves=move_to_device)
+        check_module(module, optimizers, caller, moves=move_to_device)
         original: nn.Module = getattr(module, "_orig_mod", module)  # of a `torch.compile`d one
         strategy = self.strategy
         ready = (
@@ -433,7 +440,7 @@ class Fabric:
             **kwargs: As for `torch.Tensor.backward`.
         """
         if model is not None:
-            _wrapped(model, "backward(loss, model=model)")
+            as_wrapped(model, "backward(loss, model=model)")
         self._backward(tensor, *args, **kwargs)
 
     def clip_gradients(
@@ -490,7 +497,7 @@ class Fabric:
         Raises:
             TypeError: If the model was not set up.
         """
-        wrapped = _wrapped(module, "no_backward_sync(model)")
+        wrapped = as_wrapped(module, "no_backward_sync(model)")
         return self.strategy.block_backward_sync(vars(wrapped)["_forward_module"], enabled=enabled)
 
     def to_device(self, obj: Any) -> Any:
@@ -715,28 +722,6 @@ class Fabric:
         return seed_everything(seed, workers=workers is not False, verbose=verbose)
 
 
-def _is_from_command_line() -> bool:
-    return os.environ.get("LT_CLI_USED") == "1"
-
-
-def _or_from_command_line(name: str, given: Any, default: Any) -> Any:
-    """An argument, or what the command line says of it.
-
-    Raises:
-        ValueError: If both say something, and not the same.
-    """
-    word = os.environ.get(f"LT_{name.upper()}") if _is_from_command_line() else None
-    if word is None:
-        return given
-    if given != default and str(given) != word:
-        option = name.replace("_", "-")
-        raise ValueError(
-            f"The program has Fabric({name}={given!r}), and the command line --{option}={word}. Leave one of "
-            "the two out."
-        )
-    return word
-
-
 def _listed(given: Any) -> list[Any]:
     if given is None:
         return []
@@ -754,48 +739,6 @@ def _tell_of_the_end(watch: Watch) -> None:
         before(kind, cause, trace)
 
     sys.excepthook = tell
-
-
-def _check_module(module: Any, optimizers: tuple[Optimizer, ...], caller: str, *, moves: bool) -> None:
-    if is_wrapped(module):
-        raise ValueError(f"`{caller}` got a model that was set up before. Pass each model once.")
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"`{caller}` takes a torch.nn.Module first, and got a {type(module).__name__}.")
-    parameters = [*module.parameters(), *(p for each in optimizers for p in _parameters(each))]
-    if any(each.is_meta for each in (*parameters, *module.buffers())):
-        raise RuntimeError(
-            f"`{caller}` got a model with parameters on the meta device, which have no values. Make it "
-            "within `with fabric.init_module():`, or call `model.to_empty(device=fabric.device)`, load its "
-            "weights, and make the optimizer then."
-        )
-    devices = sorted({str(each.device) for each in module.parameters()})
-    if moves and len(devices) > 1:
-        rank_zero_warn(
-            f"The model's parameters are on {', '.join(devices)}; `{caller}` moves all of them to one. "
-            "If they are to stay, pass move_to_device=False.",
-            category=PossibleUserWarning,
-        )
-
-
-def _check_optimizer(optimizer: Any, caller: str) -> None:
-    if is_wrapped(optimizer):
-        raise ValueError(f"`{caller}` got an optimizer that was set up before. Pass each one once.")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"`{caller}` takes torch.optim.Optimizer, and got a {type(optimizer).__name__}.")
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _wrapped(module: Any, call: str) -> FabricModule:
-    found = getattr(module, "_orig_mod", module)
-    if not isinstance(found, FabricModule):
-        raise TypeError(
-            f"`fabric.{call}` got a {type(module).__name__} that was not set up. Pass what `setup` gave: "
-            "`model = fabric.setup(model)`."
-        )
-    return found
 
 
 def _accepted(method: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -152,8 +152,8 @@ def as_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     for name, tensor in tensors.items():
         if tensor.numel() != 1:
             raise ValueError(
-                f"`fabric.log` got a tensor of shape {tuple(tensor.shape)} for {name!r}. It takes numbers and "
-                "tensors of one element: log its mean, or each under a name of its own."
+                f"`fabric.log` got a tensor of shape {tuple(tensor.shape)} for {name!r}. It takes numbers "
+                "and tensors of one element: log its mean, or each under a name of its own."
             )
     if len({(tensor.device, tensor.dtype) for tensor in tensors.values()}) == 1:
         values = torch.stack([tensor.detach().reshape(()) for tensor in tensors.values()]).tolist()
