@@ -37,7 +37,7 @@ from levin.resolve import resolve
 from levin.strategies.base import Strategy
 from levin.utils.apply import apply_to_collection, move_data_to_device
 from levin.utils.errors import RankFailedError
-from levin.utils.former_members import had
+from levin.utils.former_members import Keyword, had, took
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_deprecation, rank_zero_warn
 from levin.utils.seed import seed_everything
@@ -57,6 +57,10 @@ _NUMBERS = (Tensor, np.ndarray, int, float)
 
 def _do_nothing(*_: Any) -> None:
     """What `Fabric.launch` runs if it is given no function."""
+
+
+def _gpus(value: Any) -> Mapping[str, Any]:
+    return {"accelerator": "gpu", "devices": value} if value else {"accelerator": "cpu"}
 
 
 @had(
@@ -87,6 +91,10 @@ class Fabric:
         >>> optimizer.step()
     """
 
+    @took(
+        gpus=Keyword("Use `accelerator='gpu', devices=...`.", _gpus),
+        tpu_cores=Keyword("levin runs on CPU, CUDA and MPS devices."),
+    )
     def __init__(
         self,
         *,

@@ -669,6 +669,10 @@ def test_what_a_fabric_has_not_is_told_where_a_module_asks_its_trainer():
 def test_names_of_earlier_versions_say_what_to_use():
     with pytest.warns(LevinDeprecationWarning, match=r"is now `fabric\.init_module\(\)`"):
         fabric().sharded_model()
+    with pytest.warns(LevinDeprecationWarning, match=r"`Fabric\(gpus=0\)` is now `accelerator='cpu'`"):
+        assert L.Fabric(gpus=0, devices=1).device.type == "cpu"
+    with pytest.raises(TypeError, match=r"'tpu_cores'.*CPU, CUDA and MPS devices"):
+        L.Fabric(tpu_cores=8)
     with pytest.raises(AttributeError, match=r"fabric\.world_size > 1"):
         fabric().is_distributed  # noqa: B018  # asking is the test
     with pytest.raises(TypeError, match=r"Write `fabric\.save\(path, state\)`"):
