@@ -262,6 +262,31 @@ def test_other_methods_than_forward_are_averaged_once_they_are_marked():
         assert said["added in each"] == 1.5 + rank + 1.0
 
 
+class OneOfTwo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.left_out = nn.Linear(1, 1), nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def leave_out(world):
+    fabric = launched(world)
+    model = fabric.setup(OneOfTwo())
+    try:
+        for _ in range(2):
+            fabric.backward(model(torch.ones(1, 1)).sum())
+    except RuntimeError as error:
+        return str(error)
+
+
+def test_parameters_that_a_step_leaves_out_are_named():
+    for text in in_processes(leave_out, 2, 2):
+        assert "left_out.weight, left_out.bias" in text
+        assert "ddp_find_unused_parameters_true" in text
+
+
 def adversaries(world):
     fabric = launched(world)
     models = [TwoWays(fabric.global_rank) for _ in range(2)]

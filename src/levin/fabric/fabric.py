@@ -287,8 +287,8 @@ class Fabric:
             return
         if self.strategy.is_distributed:
             raise RuntimeError(
-                f"This Fabric has {self.world_size} devices, and their processes are not there yet. Call "
-                "`fabric.launch()` first, or start the program with `levin run`."
+                f"The processes of this Fabric ({self.world_size}) have not met yet. Call `fabric.launch()` "
+                "first, or start the program with `levin run`."
             )
         self._meet()
 
@@ -714,6 +714,8 @@ class Fabric:
         Raises:
             ValueError: If a tensor has several elements.
         """
+        if not self.strategy.is_distributed:
+            self._be_ready()  # so that they are written out in the end
         numbers = states.as_numbers(metrics)
         for logger in self._loggers:
             logger.log_metrics(numbers, step=step)

@@ -83,14 +83,15 @@ class DDPStrategy(ParallelStrategy):
             return method
         assert isinstance(self.model, DistributedDataParallel)
         self._steps_backward = steps_backward
-        call = self.call_through(self.model, method)
-        return self._manual(call) if steps_backward else call
+        call = through(self.model, self._carrier, method)
+        return self._manual(call) if steps_backward else self._explained(call)
 
     def call_through(self, wrapped: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
         """A method of a module, called through the wrapper that averages its gradients."""
         if not isinstance(wrapped, DistributedDataParallel):
             return method
-        return _explained(through(wrapped, wrapped.module, method), wrapped.module)
+        call = through(wrapped, wrapped.module, method)
+        return self._explained(call) if wrapped is self.model else call
 
     def _manual(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A step that calls backward itself: the wrapper is not to expect one after it."""
@@ -103,7 +104,32 @@ class DDPStrategy(ParallelStrategy):
             finally:
                 model.require_backward_grad_sync = True
 
+        return self._explained(step)
+
+    def _explained(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A step that names the parameters that the last one left out, if that was its fault."""
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            except RuntimeError as error:
+                if "Expected to have finished reduction" not in str(error):
+                    raise
+                raise RuntimeError(self._unused(str(error))) from None
+
         return step
+
+    def _unused(self, error: str) -> str:
+        assert self._carrier is not None
+        named = [name for name, each in self._carrier.module.named_parameters() if each.requires_grad]
+        found = re.search(r"did not receive grad for rank \d+: ([\d ]+)", error)
+        names = [named[int(index)] for index in found[1].split()] if found else []
+        return (
+            f"The last training step left {len(names) or 'some'} parameters out, whose gradients the others "
+            f"wait for: {', '.join(names) or 'see above'}. If that is meant (a branch that is not always "
+            "taken, an optimizer's part of the model), use strategy='ddp_find_unused_parameters_true'. If "
+            "not, let the loss depend on them, or freeze them with `requires_grad_(False)`."
+        )
 
     @property
     def _wrapper(self) -> DistributedDataParallel:
@@ -157,32 +183,6 @@ class DDPStrategy(ParallelStrategy):
         """Give all processes the buffers of rank 0, as the next training step would: they are evaluated."""
         if self._carrier is not None and self._wrapper.will_sync_module_buffers():  # type: ignore[no-untyped-call]  # torch's
             collectives.broadcast_tensors([*self._carrier.module.buffers()])
-
-
-def _explained(call: Callable[..., Any], carrier: Any) -> Callable[..., Any]:
-    """A step that names the parameters that the last one left out, if that was its fault."""
-
-    def step(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(*args, **kwargs)
-        except RuntimeError as error:
-            if "Expected to have finished reduction" not in str(error):
-                raise
-            raise RuntimeError(_unused(str(error), carrier.module)) from None
-
-    return step
-
-
-def _unused(error: str, module: nn.Module) -> str:
-    named = [name for name, each in module.named_parameters() if each.requires_grad]
-    found = re.search(r"did not receive grad for rank \d+: ([\d ]+)", error)
-    names = [named[int(index)] for index in found[1].split()] if found else []
-    return (
-        f"The last training step left {len(names) or 'some'} parameters out, whose gradients the others "
-        f"wait for: {', '.join(names) or 'see above'}. If that is meant (a branch that is not always "
-        "taken, an optimizer's part of the model), use strategy='ddp_find_unused_parameters_true'. If "
-        "not, let the loss depend on them, or freeze them with `requires_grad_(False)`."
-    )
 
 
 def _nothing_of(module: nn.Module) -> Tensor:

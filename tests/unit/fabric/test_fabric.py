@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import levin as L
 from levin.fabric import is_wrapped
+from levin.launchers import Launcher
 from levin.loggers import CSVLogger
 from levin.precision import MixedPrecision
+from levin.strategies import SingleDeviceStrategy
 from levin.testing import count_reads
 from levin.utils.errors import LevinDeprecationWarning
 
@@ -463,6 +467,26 @@ def test_what_launch_can_not_call_is_refused(function, words):
         fabric().launch(function)
 
 
+class InAnotherRoom(Launcher):
+    """Runs functions, as launchers do that start processes for them."""
+
+    runs_function = True
+
+    def launch(self, function, *args, **kwargs):
+        return "from there", function(*args, **kwargs)
+
+
+class Elsewhere(SingleDeviceStrategy):
+    launcher = InAnotherRoom()
+    start_method = "room"
+
+
+def test_strategies_that_run_a_function_need_one_and_give_back_what_it_returns():
+    assert fabric(strategy=Elsewhere()).launch(lambda ours, x: x + 1, 4) == ("from there", 5)
+    with pytest.raises(TypeError, match=r"start_method='room' runs a function.*`fabric\.launch\(main\)`"):
+        fabric(strategy=Elsewhere()).launch()
+
+
 def test_a_subclass_with_run_runs_it():
     class Mine(L.Fabric):
         def run(self, x, y=1):
@@ -490,7 +514,9 @@ BEFORE_LAUNCH = {
 
 @pytest.mark.parametrize("call", BEFORE_LAUNCH)
 def test_several_devices_need_launch_first(call):
-    with pytest.raises(RuntimeError, match=r"has 2 devices.*Call `fabric\.launch\(\)` first"):
+    with pytest.raises(
+        RuntimeError, match=r"Fabric \(2\) have not met yet\. Call `fabric\.launch\(\)` first"
+    ):
         BEFORE_LAUNCH[call](fabric(devices=2))
 
 
@@ -607,6 +633,14 @@ def test_values_go_to_all_loggers_with_one_read(tmp_path):
         logger.save()
         rows = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()
         assert rows == ["a,b,c,d,step", "1.0,,,,3", ",2.0,1.0,4,4"]
+
+
+@pytest.mark.slow
+def test_what_was_logged_is_written_when_the_program_ends(tmp_path):
+    program = "import levin as L; from levin.loggers import CSVLogger as C; "
+    program += "L.Fabric(accelerator='cpu', loggers=C('here', name='run', version='x')).log('a', 1.0)"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "here/run/x/metrics.csv").read_text() == "a,step\n1.0,0\n"
 
 
 def test_a_value_of_several_elements_is_refused():
