@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from levin import core as core
     from levin import data as data
     from levin import demos as demos
+    from levin import fabric as fabric
     from levin import loggers as loggers
     from levin import precision as precision
     from levin import profilers as profilers
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from levin.core.callback import Callback
     from levin.core.datamodule import LightningDataModule
     from levin.core.module import LightningModule
+    from levin.fabric.fabric import Fabric
     from levin.trainer.trainer import Trainer
     from levin.trainer.when import Every
     from levin.utils.seed import seed_everything
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Callback",
     "Every",
+    "Fabric",
     "LightningDataModule",
     "LightningModule",
     "Trainer",
@@ -50,6 +53,7 @@ __all__ = [
 _HOMES = {
     "Callback": "levin.core.callback",
     "Every": "levin.trainer.when",
+    "Fabric": "levin.fabric.fabric",
     "LightningDataModule": "levin.core.datamodule",
     "LightningModule": "levin.core.module",
     "Trainer": "levin.trainer.trainer",

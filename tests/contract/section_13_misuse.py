@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import torch
 from lines import FAILS_LATER, Raises, Says, Warns, line, lines, waiting
 from torch import nn
@@ -373,7 +375,14 @@ def _(lab):
 
 
 waiting("an issue of its own", ("13/DeviceStatsMonitor without logger", "ME"))
-waiting(5, ("13/Fabric without launch()", "RuntimeError with several devices"))
+
+
+@line("13/Fabric without launch()", "RuntimeError with several devices", Raises("RuntimeError", "launch"))
+def _(lab):
+    framework = lab.L if lab.ours else importlib.import_module("lightning")
+    framework.Fabric(accelerator="cpu", devices=2).barrier()
+
+
 waiting(
     7, ("13/LightningCLI", "an unknown argument, a missing subcommand: SystemExit(2) with the parser's text")
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -346,9 +347,23 @@ def _(lab):
     )
 
 
+@line("3.4/fabric", "under Fabric the module has its loggers, its device, a shim of a Trainer", ANYTHING)
+def _(lab):
+    framework = lab.L if lab.ours else importlib.import_module("lightning")
+    fabric = framework.Fabric(accelerator="cpu", devices=1, loggers=lab.loggers.CSVLogger(lab.tmp))
+    model = lab.model()
+    assert model.fabric is None
+    fabric.setup(model)
+    assert model.fabric is fabric
+    assert model.logger is fabric.logger
+    assert (model.loggers, model.device) == (fabric.loggers, fabric.device)
+    assert (model.trainer.world_size, model.current_epoch, model.global_step) == (1, 0, 0)
+    with pytest.raises(AttributeError, match="max_epochs"):
+        model.trainer.max_epochs  # noqa: B018  # asking is the test
+
+
 waiting(
     5,
-    ("3.4/fabric", "under Fabric the module has its loggers, its device, a shim of a Trainer"),
     ("3.4/all_gather/ranks", "a new first dimension of world_size"),
     ("3.4/clip_gradients/fsdp", "FSDP knows only the norm"),
 )

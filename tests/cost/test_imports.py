@@ -21,7 +21,7 @@ FORBIDDEN = {
 }
 # torch loads these two itself in some versions: then they are no cost of levin's
 FORBIDDEN_UNLESS_TORCHS = ("sympy", "torch._dynamo")
-NAMES = ["Trainer", "LightningModule", "LightningDataModule", "Callback", "seed_everything"]
+NAMES = ["Trainer", "Fabric", "LightningModule", "LightningDataModule", "Callback", "seed_everything"]
 PUBLIC = "import levin; " + "; ".join(f"levin.{name}" for name in NAMES)
 QUIET = "import levin; levin.Trainer(logger=False, enable_progress_bar=False)"
 

@@ -20,6 +20,7 @@ from levin.testing import BoringModel, RandomDataset, count_calls, count_reads, 
 
 CALLS_PER_STEP = 40
 CALLS_PER_LOG = 4
+CALLS_PER_FABRIC_STEP = 20
 FRAMES_TO_OPTIMIZER_STEP = 6
 FRAMES_IN_A_TRACEBACK = 6
 STEPS = 12
@@ -99,6 +100,23 @@ def test_idle_callbacks_cost_nothing():
         callbacks=[IdleInTraining() for _ in range(3)] + [Empty() for _ in range(3)]
     )
     assert with_six == alone, where
+
+
+def test_a_step_of_ones_own_loop_with_a_fabric():
+    def run(mark):
+        fabric = levin.Fabric(accelerator="cpu", devices=1)
+        model = torch.nn.Linear(32, 2)
+        model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        for batch in fabric.setup_dataloaders(DataLoader(RandomDataset(32, 4 * STEPS), batch_size=4)):
+            mark()
+            optimizer.zero_grad()
+            fabric.backward(model(batch).sum())
+            fabric.clip_gradients(model, optimizer, max_norm=1.0)
+            optimizer.step()
+
+    steps = count_calls(run)
+    assert len(steps) == STEPS - 1
+    assert 0 < median(sum(step.values()) for step in steps) <= CALLS_PER_FABRIC_STEP, steps[0]
 
 
 @pytest.mark.parametrize("options", LOG_OPTIONS, ids=str)

@@ -108,7 +108,8 @@ def shards(size):
 def test_training_shards_have_no_sample_twice(size):
     first, second = in_processes(shards, 2, size)
     assert not set(first) & set(second)
-    assert len(first) == len(second) == size // 4 * 4 // 2
+    assert len(first) + len(second) >= size - 2  # a batch that the other has no partner for
+    assert abs(len(first) - len(second)) <= 1
 
 
 def same_stream(size):
@@ -117,8 +118,18 @@ def same_stream(size):
         accelerator="cpu", devices=2, max_epochs=2, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(module, [torch.full((1, 1), float(each), dtype=torch.float64) for each in range(size)])
+    trainer.fit(module, Plain(size))
     return module.seen
+
+
+class Plain:
+    """Gives the same batches in each process."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __iter__(self):
+        return iter([torch.full((1, 1), float(each), dtype=torch.float64) for each in range(self.size)])
 
 
 def test_a_stream_that_all_processes_see_alike_is_divided_among_them():

@@ -101,8 +101,7 @@ def test_what_is_to_be_imported_instead_can_be():
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [("levin.callbacks", "DeviceStatsMonitor"), ("levin.cli", "LightningCLI"), ("levin", "Fabric"),
-     ("levin", "tuner"), ("levin", "fabric")],
+    [("levin.callbacks", "DeviceStatsMonitor"), ("levin.cli", "LightningCLI"), ("levin", "tuner")],
 )  # fmt: skip
 def test_what_this_version_is_said_not_to_have_it_does_not_have(place, name):
     assert not hasattr(importlib.import_module(place), name), "change the sentences in levin/utils/former.py"

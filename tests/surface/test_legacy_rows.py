@@ -363,7 +363,9 @@ LOGGERS = [
 
 IMPORTS = [
     ("from levin.metrics import Accuracy", "ModuleNotFoundError", "`import torchmetrics`"),
-    ("from levin.lite import LightningLite", "ModuleNotFoundError", "`Fabric`"),
+    ("from levin.lite import LightningLite", "ModuleNotFoundError", "`from levin import Fabric`"),
+    ("from levin import LightningLite", "ModuleNotFoundError", "`save(path, state)`"),
+    ("class Lite(L.LightningLite): pass", "AttributeError", "`use_distributed_sampler=False`"),
     ("from levin.profiler import AdvancedProfiler", "ModuleNotFoundError", "`levin.profilers`"),
     ("from levin.profilers import BaseProfiler", "ModuleNotFoundError", "import Profiler"),
     ("from levin.utilities.cli import LightningCLI", "ModuleNotFoundError", "argparse"),

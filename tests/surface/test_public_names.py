@@ -14,6 +14,7 @@ LAZY = [
     "levin.callbacks.progress",
     "levin.checkpoint",
     "levin.core",
+    "levin.fabric",
     "levin.loggers",
     "levin.profilers",
     "levin.trainer",

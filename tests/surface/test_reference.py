@@ -22,6 +22,7 @@ PACKAGES = [
     ".compat",
     ".core",
     ".data",
+    ".fabric",
     ".loggers",
     ".precision",
     ".profilers",

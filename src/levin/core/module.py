@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from levin.core import export
 from levin.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 from levin.core.hparams import HyperparametersMixin
+from levin.core.in_fabric import FabricInPlaceOfTrainer
 from levin.core.optimizers import divide_gradients
 from levin.core.restore import class_only, load_module_from_checkpoint
 from levin.utils.errors import MisconfigurationException
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from levin.core.callback import Callback
     from levin.core.optimizers import OneOrSeveral
+    from levin.fabric.fabric import Fabric
     from levin.loggers.base import Logger
     from levin.trainer.trainer import Trainer
     from levin.utils.types import STEP_OUTPUT
@@ -332,9 +334,28 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         return self._trainer.local_rank if self._trainer is not None else 0
 
     @property
-    def fabric(self) -> None:
+    def fabric(self) -> Fabric | None:
         """The Fabric that this module was set up with."""
-        return
+        in_place: Any = self._trainer
+        return in_place.fabric if isinstance(in_place, FabricInPlaceOfTrainer) else None
+
+    @fabric.setter
+    def fabric(self, fabric: Fabric | None) -> None:
+        self.trainer = None
+        if fabric is not None:
+            self.use_fabric(fabric)
+
+    def use_fabric(self, fabric: Fabric, optimizers: Sequence[Optimizer] = ()) -> None:
+        """Be part of a loop with a Fabric: `Fabric.setup` calls it.
+
+        `log` writes to its loggers, `manual_backward`, `print`, `all_gather` and others go to it, and so do
+        the attributes of `trainer` that it has.
+
+        Args:
+            fabric: The Fabric.
+            optimizers: Those that were set up together with the module.
+        """
+        self.trainer = cast("Trainer", FabricInPlaceOfTrainer(fabric, optimizers))
 
     @property
     def device_mesh(self) -> None:
@@ -419,7 +440,7 @@ class LightningModule(ModelHooks, DataHooks, CheckpointHooks, HyperparametersMix
         Raises:
             MisconfigurationException: In automatic optimization.
         """
-        if self.automatic_optimization:
+        if self.automatic_optimization and self.fabric is None:
             raise MisconfigurationException(
                 "`manual_backward` belongs to manual optimization. Set `self.automatic_optimization = "
                 "False` in `__init__`, or just return the loss."

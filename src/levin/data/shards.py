@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -183,29 +183,38 @@ class ShardStream(Iterable[Any]):
         self, loader: Any, *, num_replicas: int, rank: int, gather: Callable[[Any], list[Any]]
     ) -> None:
         self.loader = loader
-        self._num_replicas, self._rank, self._gather = num_replicas, rank, gather
-        self._is_same: bool | None = None  # in all processes
+        self.num_replicas, self.rank = num_replicas, rank
+        self._gather = gather
+        self.is_same: bool | None = None  # in all processes
 
     def __len__(self) -> int:
         length = length_of(self.loader)
         if length == math.inf:
             raise TypeError("a stream has no length")
-        if self._is_same is False:
+        if self.is_same is None:  # one that has a length can be opened twice
+            with isolate_rng(include_cuda=False):
+                self._compare(next(iter(self.loader), _OVER))
+        if not self.is_same:
             return int(length)
-        return max(0, math.ceil((length - self._rank) / self._num_replicas))
+        return max(0, math.ceil((length - self.rank) / self.num_replicas))
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
-        over = object()
-        first = next(batches, over)
-        if self._is_same is None:
-            seen = self._gather(None if first is over else fingerprint(first))
-            self._is_same = seen[0] is not None and all(other == seen[0] for other in seen)
-        whole = _from_first(first, batches, over)
-        return islice(whole, self._rank, None, self._num_replicas) if self._is_same else whole
+        if self.is_same is not None:
+            return self.deal(batches) if self.is_same else batches
+        first = next(batches, _OVER)
+        self._compare(first)
+        whole = batches if first is _OVER else chain([first], batches)
+        return self.deal(whole) if self.is_same else whole
+
+    def _compare(self, first: Any) -> None:
+        """Find out whether all processes begin with the same batch."""
+        seen = self._gather(None if first is _OVER else fingerprint(first))
+        self.is_same = seen[0] is not None and all(other == seen[0] for other in seen)
+
+    def deal(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """This process's of the batches that all have."""
+        return islice(batches, self.rank, None, self.num_replicas)
 
 
-def _from_first(first: Any, rest: Iterator[Any], over: object) -> Iterator[Any]:
-    if first is not over:
-        yield first
-        yield from rest
+_OVER = object()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from levin.checkpoint.io import CheckpointIO, TorchCheckpointIO
 from levin.precision.base import Precision
@@ -17,7 +18,7 @@ from levin.utils.apply import apply_to_collection, move_data_to_device
 from levin.utils.overrides import overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from torch.optim import Optimizer
@@ -43,8 +44,10 @@ class Strategy(ABC):
         accumulates_itself: Whether the strategy counts accumulation windows on its own.
         shards_parameters: Whether a process holds only a part of each parameter.
         restore_after_setup: Whether weights are loaded once the model is wrapped.
+        is_distributed: Whether processes have to meet before anything is set up.
     """
 
+    is_distributed = False
     accumulates_itself = False
     shards_parameters = False
     restore_after_setup = False
@@ -144,9 +147,25 @@ class Strategy(ABC):
         if self.accelerator is not None:
             self.accelerator.teardown()
 
-    def module_init_context(self, empty_init: bool | None = None) -> AbstractContextManager[Any]:
-        """Within it, new layers are made on the device and in the precision of the run."""
-        return self.precision.module_init_context()
+    @contextmanager
+    def tensor_init_context(self) -> Iterator[None]:
+        """Within it, new tensors are made on the device and in the precision of the run."""
+        with self.root_device, self.precision.tensor_init_context():
+            yield
+
+    @contextmanager
+    def module_init_context(self, empty_init: bool | None = None) -> Iterator[None]:
+        """Within it, new layers are made on the device and in the precision of the run.
+
+        Args:
+            empty_init: Whether their weights are left as the memory was, for those that are loaded anyway.
+        """
+        with (
+            self.root_device,
+            self.precision.module_init_context(),
+            _LeftEmpty() if empty_init else nullcontext(),
+        ):
+            yield
 
     # ------------------------------------------------------------------ a step
 
@@ -188,8 +207,56 @@ class Strategy(ABC):
         """Clip gradients, by the norm of all together or each value."""
         self.precision.clip_gradients(parameters, clip_val, algorithm)
 
-    def block_backward_sync(self, *, enabled: bool = True) -> AbstractContextManager[Any]:
-        """Within it, backward does not average gradients over processes."""
+    def clip_gradients_norm(
+        self,
+        module: nn.Module,
+        optimizer: Optimizer,
+        max_norm: float,
+        norm_type: float = 2.0,
+        error_if_nonfinite: bool = True,
+    ) -> Tensor:
+        """Unscale an optimizer's gradients and clip them by their norm, for loops of users.
+
+        Args:
+            module: What `wrap_module` gave.
+            optimizer: The optimizer.
+            max_norm: The largest norm.
+            norm_type: Which norm.
+            error_if_nonfinite: Whether a norm that is no number is an error. Under a gradient scaler it is
+                none: the scaler leaves such a step out.
+
+        Returns:
+            The norm before clipping.
+        """
+        self.precision.unscale_gradients(optimizer)
+        raises = error_if_nonfinite and not self.precision.scales
+        return nn.utils.clip_grad_norm_(
+            _parameters_of(optimizer), max_norm, norm_type, error_if_nonfinite=raises
+        )
+
+    def clip_gradients_value(self, module: nn.Module, optimizer: Optimizer, clip_val: float) -> None:
+        """Unscale an optimizer's gradients and clip each value, for loops of users."""
+        self.precision.unscale_gradients(optimizer)
+        nn.utils.clip_grad_value_(_parameters_of(optimizer), clip_val)
+
+    def call_through(self, wrapped: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of a module, called through what `wrap_module` made of that module.
+
+        Args:
+            wrapped: What `wrap_module` gave.
+            method: The method.
+        """
+        return method
+
+    def block_backward_sync(
+        self, module: nn.Module | None = None, *, enabled: bool = True
+    ) -> AbstractContextManager[Any]:
+        """Within it, backward does not average gradients over processes.
+
+        Args:
+            module: What `wrap_module` gave; by default the newest.
+            enabled: Whether it is so at all.
+        """
         return nullcontext()
 
     # ------------------------------------------------------------------ speaking with other processes
@@ -288,6 +355,20 @@ class Strategy(ABC):
         """Delete a checkpoint."""
         if self.is_global_zero:
             self.checkpoint_io.remove_checkpoint(path)
+
+
+def _parameters_of(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+class _LeftEmpty(TorchFunctionMode):
+    """Within it, `torch.nn.init` does nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def optimizer_to_device(optimizer: Optimizer, device: torch.device) -> None:

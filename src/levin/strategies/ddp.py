@@ -90,6 +90,13 @@ class DDPStrategy(ParallelStrategy):
         call = through(self.model, self._carrier, method)
         return self._manual(call) if steps_backward else self._explained(call)
 
+    def call_through(self, wrapped: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of a module, called through the wrapper that averages its gradients."""
+        if not isinstance(wrapped, DistributedDataParallel):
+            return method
+        call = through(wrapped, wrapped.module, method)
+        return self._explained(call) if wrapped is self.model else call
+
     def _manual(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A step that calls backward itself: the wrapper is not to expect one after it."""
         model = self._wrapper
@@ -155,11 +162,14 @@ class DDPStrategy(ParallelStrategy):
             return self.backward
         return Tensor.backward
 
-    def block_backward_sync(self, *, enabled: bool = True) -> AbstractContextManager[Any]:
+    def block_backward_sync(
+        self, module: nn.Module | None = None, *, enabled: bool = True
+    ) -> AbstractContextManager[Any]:
         """Within it, backward adds up gradients in each process for itself."""
-        if not enabled or not isinstance(self.model, DistributedDataParallel):
-            return super().block_backward_sync(enabled=enabled)
-        return self.model.no_sync()
+        wrapper = self.model if module is None else module
+        if not enabled or not isinstance(wrapper, DistributedDataParallel):
+            return super().block_backward_sync(module, enabled=enabled)
+        return wrapper.no_sync()
 
     def stand_in(self, module: nn.Module) -> Callable[..., Any] | None:
         """A training step whose gradients are zero, for a process without a batch."""

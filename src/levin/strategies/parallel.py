@@ -38,6 +38,8 @@ class ParallelStrategy(Strategy):
         **kwargs: As for `Strategy`.
     """
 
+    is_distributed = True  # even if this process is the only one
+
     def __init__(
         self,
         parallel_devices: list[torch.device] | None = None,
@@ -76,11 +78,6 @@ class ParallelStrategy(Strategy):
     def num_processes(self) -> int:
         """The processes of this machine."""
         return len(self.parallel_devices or [])
-
-    @property
-    def is_distributed(self) -> bool:
-        """Whether there are other processes: always, even if this one is the only one."""
-        return True
 
     @property
     def root_device(self) -> torch.device:

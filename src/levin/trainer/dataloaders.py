@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ from torch.utils.data import (
 from levin.core.hooks import DataHooks
 from levin.data.combined import CombinedLoader, length_of
 from levin.data.fetch import DrawnFetcher, Fetcher
+from levin.data.loaders import samplers_by_epoch, seed_workers_of, with_batch_sampler, with_sampler
 from levin.data.together import Together
 from levin.precision.base import Precision
 from levin.strategies.base import Strategy
@@ -32,7 +31,7 @@ from levin.utils.apply import move_data_to_device
 from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
-from levin.utils.seed import collect_rng_state, pl_worker_init_function, set_rng_state
+from levin.utils.seed import collect_rng_state, set_rng_state
 
 if TYPE_CHECKING:
     from levin.core.datamodule import LightningDataModule
@@ -152,11 +151,8 @@ def _why_not(loader: Any) -> str | None:
 
 def seed_workers(loaders: Any, rank: int) -> None:
     """Let the workers of stock loaders draw streams of their own, if `seed_everything` was asked to."""
-    if os.environ.get("PL_SEED_WORKERS") != "1":
-        return
     for loader in flatten(loaders):
-        if isinstance(loader, DataLoader) and loader.worker_init_fn is None:
-            loader.worker_init_fn = functools.partial(pl_worker_init_function, rank=rank)
+        seed_workers_of(loader, rank)
 
 
 def flatten(loaders: Any) -> list[Any]:
@@ -271,32 +267,6 @@ def without_dropping(loader: Any) -> Any:
     return with_batch_sampler(loader, BatchSampler(batches.sampler, batches.batch_size, drop_last=False))
 
 
-def with_sampler(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
-    """A copy of the loader, of the same class, with another sampler."""
-    if loader.batch_sampler is None:
-        return _with(loader, sampler=sampler)
-    batches = BatchSampler(sampler, loader.batch_size or 1, loader.drop_last)
-    return _with(loader, sampler=sampler, batch_sampler=batches)
-
-
-def with_batch_size(loader: DataLoader[Any], sampler: Any, batch_size: int) -> DataLoader[Any]:
-    """A copy of the loader, of the same class, with another sampler and batch size."""
-    batches = BatchSampler(sampler, batch_size, loader.drop_last)
-    return _with(loader, sampler=sampler, batch_sampler=batches, batch_size=batch_size)
-
-
-def with_batch_sampler(loader: DataLoader[Any], batch_sampler: Any) -> DataLoader[Any]:
-    """A copy of the loader, of the same class, with another sampler of batches."""
-    return _with(loader, batch_sampler=batch_sampler, drop_last=getattr(batch_sampler, "drop_last", False))
-
-
-def _with(loader: DataLoader[Any], **parts: Any) -> DataLoader[Any]:
-    changed = copy.copy(loader)
-    # past its own __setattr__, which refuses such a change; workers that stay alive are the original's
-    vars(changed).update(parts, _iterator=None)
-    return changed
-
-
 def close_all(parts: Iterable[Fetcher | Reader | Together | None]) -> None:
     """End passes, then the worker processes that loaders with ``persistent_workers`` keep."""
     for part in parts:
@@ -318,12 +288,8 @@ def warn_if_shuffled(kind: str, loaders: list[Any]) -> None:
 def set_epoch(loaders: Any, epoch: int) -> None:
     """Tell samplers that shuffle by epoch which one it is."""
     for loader in flatten(loaders):
-        batch_sampler = getattr(loader, "batch_sampler", None)
-        samplers = (getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None))
-        for sampler in {id(sampler): sampler for sampler in samplers}.values():
-            tell = getattr(sampler, "set_epoch", None)
-            if callable(tell):
-                tell(epoch)
+        for sampler in samplers_by_epoch(loader):
+            sampler.set_epoch(epoch)
 
 
 def draws_itself(step: Callable[..., Any]) -> bool:

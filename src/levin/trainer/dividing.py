@@ -18,14 +18,9 @@ from torch.utils.data import (
 )
 
 from levin.data.fetch import Pace
+from levin.data.loaders import with_batch_sampler, with_batch_size, with_sampler
 from levin.data.shards import ShardBatches, ShardSampler, ShardStream
-from levin.trainer.dataloaders import (
-    flatten,
-    rebuild_loaders,
-    with_batch_sampler,
-    with_batch_size,
-    with_sampler,
-)
+from levin.trainer.dataloaders import flatten, rebuild_loaders
 from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:

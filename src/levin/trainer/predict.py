@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from levin.data.combined import length_of
+from levin.data.loaders import with_batch_sampler
 from levin.data.reader import Reader
 from levin.trainer.dataloaders import (
     close_all,
@@ -19,7 +20,6 @@ from levin.trainer.dataloaders import (
     set_epoch,
     tell_shortage,
     warn_if_shuffled,
-    with_batch_sampler,
     without_dropping,
 )
 from levin.trainer.dividing import divide, in_order

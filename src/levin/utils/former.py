@@ -37,11 +37,17 @@ _GRAD_NORM = "Call `levin.utilities.grad_norm(module, norm_type=2)` in the hook 
 _LOGGERS = "Use `CSVLogger` or `TensorBoardLogger` of `levin.loggers`, or write a `Logger` of your own."
 _DATA_LOADER = "Leave the decorator out: `def train_dataloader(self)` is found by its name."
 _QUANTIZATION = "Use `torch.ao.quantization` in a callback of your own."
+_LITE = (
+    "LightningLite has become `Fabric`: `from levin import Fabric`. A `run` of a subclass works as it did; "
+    "`gpus=2` is `accelerator='gpu', devices=2`, `setup_dataloaders(replace_sampler=False)` is "
+    "`use_distributed_sampler=False`, and `save(content, path)` is `save(path, state)`."
+)
 _LIGHTNING_CLI = f"`LightningCLI` is something {NOT_YET}: read arguments with argparse."
 
 NAMES: dict[str, str] = {
     "EvalResult": _RESULT,
     "TrainResult": _RESULT,
+    "LightningLite": _LITE,
     "data_loader": _DATA_LOADER,
     "core.data_loader": _DATA_LOADER,
     "callbacks.GPUStatsMonitor": _DEVICE_STATS,
@@ -115,7 +121,7 @@ _ONE_MODULE = "`levin.utilities` is one module: `from levin.utilities import ...
 MODULES: dict[str, str] = {
     "pytorch": "Its names are in `levin` itself: `import levin`, `levin.callbacks`, ...",
     "metrics": "Metrics are a package of their own: `import torchmetrics`.",
-    "lite": f"LightningLite has become `Fabric`, {NOT_YET}.",
+    "lite": _LITE,
     "profiler": "Use `levin.profilers`.",
     "logging": "Use `levin.loggers`.",
     "plugins": "Precisions are in `levin.precision`, the way to the disk is in `levin.checkpoint`, cluster "
