@@ -99,6 +99,17 @@ def default_store() -> Any:
     return dist.distributed_c10d._get_default_store()  # noqa: SLF001  # torch has no public name for it
 
 
+def second_line() -> Any:
+    """Another connection to `default_store`, for a thread beside the one that uses that; always the same."""
+    global _second  # noqa: PLW0603  # to connect can take seconds
+    if _second is None:
+        _second = default_store().clone()
+    return _second
+
+
+_second: Any = None
+
+
 def _store(
     place: Place, address: str, port: int, share_port: Callable[[int | None], int], timeout: timedelta
 ) -> Any:

@@ -84,6 +84,7 @@ class Watch:
 
     Args:
         store: The key-value store of the group.
+        line: Another connection to it, for the thread.
         place: Which process this is.
         run: The number of the run in the life of the program: the same in all processes.
         silence_s: After how many seconds without a sign of life a process counts as lost.
@@ -93,9 +94,11 @@ class Watch:
         stop: The wish to end it, once it is known.
     """
 
-    def __init__(self, store: Any, place: Place, run: int, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self, store: Any, line: Any, place: Place, run: int, *, silence_s: float = SILENCE_S
+    ) -> None:
         self._store = store  # the main thread's connection
-        self._line = store.clone()  # the watching thread's
+        self._line = line  # the watching thread's
         self._place = place
         self._prefix = f"levin/run{run}"
         self._silence_s = silence_s

@@ -169,7 +169,9 @@ class ParallelStrategy(Strategy):
             return None
         _runs += 1
         silence_s = max(self.timeout.total_seconds(), 10.0)
-        return Watch(group.default_store(), self.place, _runs, silence_s=min(silence_s, 60.0))
+        return Watch(
+            group.default_store(), group.second_line(), self.place, _runs, silence_s=min(silence_s, 60.0)
+        )
 
     def teardown(self) -> None:
         """Give the devices back; the group stays for the next run of the program."""
