@@ -131,3 +131,34 @@ def test_a_global_batch_size_that_can_not_be_divided_is_refused_with_the_nearest
     fit = trainer(1, global_batch_size=10, accumulate_grad_batches=4)
     with pytest.raises(MisconfigurationException, match="Use 8 or 12"):
         fit.fit(Regression(), DataLoader(numbers(32), batch_size=2))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "parts", "updates"),
+    [
+        ({"accumulate_grad_batches": 2}, "8 samples x 2 batches", "2 updates an epoch, 4 in all"),
+        ({"global_batch_size": 16, "max_steps": 3}, "16 samples x 1 batches", "2 updates an epoch, 3 in all"),
+    ],
+    ids=["accumulation", "global_batch_size"],
+)
+def test_the_size_of_an_update_is_said(kwargs, parts, updates, said):
+    trainer(1, **kwargs).fit(Regression(), DataLoader(numbers(32), batch_size=8))
+    text = f"{parts} accumulated x 1 processes = 16 samples; there are {updates}"
+    assert text in said()
+
+
+def said_by_two():
+    import logging
+
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logging.getLogger("levin").addHandler(handler)
+    trainer(2).fit(Regression(), DataLoader(numbers(32), batch_size=8))
+    return [line for line in told if line.startswith("An update")]
+
+
+def test_the_first_process_says_the_size_of_an_update_over_all():
+    first, second = in_processes(said_by_two, 2)
+    assert "8 samples x 1 batches accumulated x 2 processes = 16 samples" in first[0]
+    assert second == []

@@ -191,10 +191,11 @@ class ShardStream(Iterable[Any]):
         length = length_of(self.loader)
         if length == math.inf:
             raise TypeError("a stream has no length")
-        if self.is_same is None:  # one that has a length can be opened twice
+        is_same = self.is_same
+        if is_same is None:  # one that has a length can be opened twice
             with isolate_rng(include_cuda=False):
-                self._compare(next(iter(self.loader), _OVER))
-        if not self.is_same:
+                is_same = self._compare(next(iter(self.loader), _OVER))
+        if not is_same:
             return int(length)
         return max(0, math.ceil((length - self.rank) / self.num_replicas))
 
@@ -203,14 +204,14 @@ class ShardStream(Iterable[Any]):
         if self.is_same is not None:
             return self.deal(batches) if self.is_same else batches
         first = next(batches, _OVER)
-        self._compare(first)
         whole = batches if first is _OVER else chain([first], batches)
-        return self.deal(whole) if self.is_same else whole
+        return self.deal(whole) if self._compare(first) else whole
 
-    def _compare(self, first: Any) -> None:
+    def _compare(self, first: Any) -> bool:
         """Find out whether all processes begin with the same batch."""
         seen = self._gather(None if first is _OVER else fingerprint(first))
         self.is_same = seen[0] is not None and all(other == seen[0] for other in seen)
+        return self.is_same
 
     def deal(self, batches: Iterator[Any]) -> Iterator[Any]:
         """This process's of the batches that all have."""

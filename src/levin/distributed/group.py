@@ -101,13 +101,14 @@ def default_store() -> Any:
 
 def second_line() -> Any:
     """Another connection to `default_store`, for a thread beside the one that uses that; always the same."""
-    global _second  # noqa: PLW0603  # to connect can take seconds
-    if _second is None:
-        _second = default_store().clone()
-    return _second
+    global _second  # to connect can take seconds
+    store = default_store()
+    if _second is None or _second[0] is not store:
+        _second = (store, store.clone())
+    return _second[1]
 
 
-_second: Any = None
+_second: tuple[Any, Any] | None = None
 
 
 def _store(

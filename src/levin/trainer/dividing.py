@@ -22,6 +22,7 @@ from levin.data.loaders import with_batch_sampler, with_batch_size, with_sampler
 from levin.data.shards import ShardBatches, ShardSampler, ShardStream
 from levin.trainer.dataloaders import flatten, rebuild_loaders
 from levin.utils.errors import MisconfigurationException
+from levin.utils.rank import rank_zero_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,6 +118,30 @@ def num_samples(loaders: Any) -> int:
     if parts[0].drop_last:
         return len(parts[0]) * int(parts[0].batch_size) * sampler.num_replicas
     return len(sampler.sampler)
+
+
+def tell_batch_size(run: Run, loaders: Any, batches: int | float) -> None:
+    """Say how many samples an update of the weights is made of, where that is not the loader's batch size.
+
+    Args:
+        run: The run.
+        loaders: The training loaders.
+        batches: Those of an epoch.
+    """
+    parts = flatten(loaders)
+    size = getattr(parts[0], "batch_size", None) if len(parts) == 1 else None
+    window, world = run.updates.accumulate_grad_batches, run.strategy.world_size
+    is_plain = window * world == 1 and run.global_batch_size is None
+    if size is None or is_plain or not run.module.automatic_optimization or batches in (0, math.inf):
+        return
+    updates, epochs, most = math.ceil(batches / window), run.limits.max_epochs, run.limits.max_steps
+    in_all = most if most != -1 else math.inf
+    if epochs is not None and epochs >= 0:
+        in_all = min(in_all, updates * epochs)
+    rank_zero_info(
+        f"An update is made of {size} samples x {window} batches accumulated x {world} processes = "
+        f"{size * window * world} samples; there are {updates} updates an epoch, {in_all} in all."
+    )
 
 
 def common_length(run: Run, length: int | float) -> int | float:

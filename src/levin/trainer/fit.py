@@ -15,6 +15,7 @@ from levin.trainer.dataloaders import (
     set_epoch,
     tell_shortage,
 )
+from levin.trainer.dividing import tell_batch_size
 from levin.trainer.exact import own_part, restore_window, restore_writings
 from levin.trainer.gradients import Watch
 from levin.trainer.moving import moved, place_among_samples
@@ -78,6 +79,7 @@ class FitLoop(TrainingData):
         if self._must_load_validation():
             self.validation.set_up_data()
         tell_plans(run, self._schedulers.configs, self.max_batches, validates=self.validation.is_enabled)
+        tell_batch_size(run, self.loaders, self.max_batches)
         for hook in run.hooks.on_train_start:
             hook()
         while not self.is_done():
