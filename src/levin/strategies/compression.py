@@ -74,7 +74,7 @@ def parse_compression(given: Any) -> Any:
     """
     if given == "powersgd":
         return PowerSGD()
-    if given is None or isinstance(given, PowerSGD) or given in _HALVES:
+    if given is None or isinstance(given, PowerSGD) or (isinstance(given, str) and given in _HALVES):
         return given
     raise MisconfigurationException(
         f"gradient_compression={given!r} is not known. Use 'fp16', 'bf16', 'powersgd', or "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -254,7 +255,12 @@ class DDPStrategy(ParallelStrategy):
         """Within it, backward adds up gradients in each process for itself."""
         if not enabled or self._carrier is None:
             return super().block_backward_sync(enabled=enabled)
-        return self._wrapper.no_sync() if self._manual is None else self._manual.blocked()
+        if self._manual is not None:
+            return self._manual.blocked()
+        model = self._wrapper
+        if model.static_graph and not model._static_graph_delay_allreduce_enqueued:  # noqa: SLF001  # told nowhere else
+            return nullcontext()  # the first backward shows the graph, and has to be averaged for that
+        return model.no_sync()
 
     def optimizer_step(
         self, optimizer: Optimizer, closure: Callable[[], Any] | None = None, model: Any = None, **kwargs: Any

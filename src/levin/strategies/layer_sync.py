@@ -30,11 +30,11 @@ class TorchSyncBatchNorm(LayerSync):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Replace each batch norm; parameters and buffers stay the same objects."""
-        return _replaced(model, _BatchNorm, _synchronised)
+        return _replaced(model, _BatchNorm, _synchronised, {})
 
     def revert(self, model: nn.Module) -> nn.Module:
         """Put plain batch norms back."""
-        return _replaced(model, _SYNCHRONISED, _plain)
+        return _replaced(model, _SYNCHRONISED, _plain, {})
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -129,13 +129,22 @@ def _like(layer: Any, made: Any) -> nn.Module:
     return like
 
 
-def _replaced(model: nn.Module, kind: Any, make: Any) -> nn.Module:
-    """The module with each layer of a kind made anew, itself if it is one."""
+def _replaced(model: nn.Module, kind: Any, make: Any, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """The module with each layer of a kind made anew, itself if it is one.
+
+    Args:
+        model: The module.
+        kind: The kind of layers.
+        make: What makes another of a layer.
+        made: Those that were made already: a layer may stand in several places.
+    """
     if isinstance(model, kind):
-        made: nn.Module = make(model)
-        return made
-    for name, child in model.named_children():
-        replaced = _replaced(child, kind, make)
-        if replaced is not child:
-            setattr(model, name, replaced)
+        if model not in made:
+            made[model] = make(model)
+        return made[model]
+    for name, child in model._modules.items():  # noqa: SLF001  # `named_children` leaves out what it gave before
+        if child is not None:
+            replaced = _replaced(child, kind, make, made)
+            if replaced is not child:
+                setattr(model, name, replaced)
     return model

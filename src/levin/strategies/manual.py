@@ -59,13 +59,15 @@ class ManualSync:
         looks = model.find_unused_parameters and not model.static_graph
 
         def differentiate(loss: Tensor, *args: Any, **kwargs: Any) -> None:
-            if self._is_blocked or not self.syncs or not torch.is_grad_enabled():
+            shows_graph = model.static_graph and self._is_first  # which an averaged backward has to do
+            is_blocked = (self._is_blocked and not shows_graph) or not self.syncs
+            if is_blocked or not torch.is_grad_enabled():
                 backward(loss, *args, **kwargs)
                 return
             reducer._rebuild_buckets()  # noqa: SLF001  # before each backward, as the wrapper's forward does
             reducer.prepare_for_backward([loss] if looks else [])
             backward(loss, *args, **kwargs)
-            if model.static_graph and self._is_first:  # then they are sent after backward, all at once
+            if shows_graph:  # then gradients are sent after backward, all at once
                 self._is_first = False
                 reducer._delay_all_reduce()  # type: ignore[attr-defined]  # noqa: SLF001  # the wrapper's forward would have seen to it
             check()

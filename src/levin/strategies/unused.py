@@ -57,6 +57,6 @@ class LeftOut:
         names = [self._names[int(index)] for index in found[2].split()]
         return RuntimeError(
             f"The training step left {len(names)} parameters out in rank {found[1]}, and the processes wait "
-            f"for their gradients: {', '.join(names)}. {self._hint} If it is not meant, let the loss depend on "
+            f"for their gradients: {', '.join(names)}. {self._hint} If it is not, let the loss depend on "
             "them, or freeze them with `requires_grad_(False)` before training."
         )
