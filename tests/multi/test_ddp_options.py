@@ -1,4 +1,4 @@
-"""What DDPStrategy can be told: how gradients travel, when weights are averaged, what a step may leave out."""
+"""What DDPStrategy can be told: how gradients travel, when weights are averaged, what steps leave out."""
 
 from __future__ import annotations
 

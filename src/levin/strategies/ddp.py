@@ -39,7 +39,8 @@ class DDPStrategy(ParallelStrategy):
 
     Args:
         find_unused_parameters: Whether a step may leave parameters out; costs a walk through the graph. By
-            default it may in manual optimization, where each backward is for some of them, and not otherwise.
+            default it may in manual optimization with several optimizers, where each backward is for the
+            parameters of one, and not otherwise.
         static_graph: Whether every step uses the same parameters, the same number of times.
         gradient_compression: What gradients are sent as: "fp16", "bf16", "powersgd" or a `PowerSGD`.
         local_sgd: Average weights now and then, instead of gradients in each step: after how many steps, or a
@@ -83,6 +84,7 @@ class DDPStrategy(ParallelStrategy):
         self._averaging_period = model_averaging_period
         self._check_communication()
         self._carrier: Carrier | None = None
+        self._averaged: list[str] = []  # the parameters whose gradients are
         self._left_out: LeftOut | None = None
         self._manual: ManualSync | None = None
         self._averaging: Averaging | None = None
@@ -133,18 +135,21 @@ class DDPStrategy(ParallelStrategy):
             return module
         if self.layer_sync is not None:
             module = self.layer_sync.apply(module)
-        self._carrier = Carrier(module)
-        device, options = self.root_device, dict(self._options)
-        options["find_unused_parameters"] = self._may_leave_out
-        if self._may_leave_out is None:
-            options["find_unused_parameters"] = steps_backward and not options["static_graph"]
-        self.model = model = DistributedDataParallel(
-            self._carrier, device_ids=None if device.type == "cpu" else [device.index], **options
-        )
-        self._left_out = LeftOut(model, named, _MANUAL_HINT if steps_backward else _HINT)
-        self._manual = ManualSync(model, self._left_out) if steps_backward else None
-        self._register_hook(model, module)
+        self._carrier, self._averaged = Carrier(module), named
         self._averaging = self._new_averaging()
+        return self._wrap(self._carrier, may_leave_out=bool(self._may_leave_out), is_manual=steps_backward)
+
+    def _wrap(self, carrier: Carrier, *, may_leave_out: bool, is_manual: bool) -> DistributedDataParallel:
+        device = self.root_device
+        self.model = model = DistributedDataParallel(
+            carrier,
+            device_ids=None if device.type == "cpu" else [device.index],
+            find_unused_parameters=may_leave_out,
+            **self._options,
+        )
+        self._left_out = LeftOut(model, self._averaged)
+        self._manual = ManualSync(model, self._left_out) if is_manual else None
+        self._register_hook(model, carrier.module)
         return model
 
     def _register_hook(self, model: DistributedDataParallel, module: nn.Module) -> None:
@@ -192,6 +197,7 @@ class DDPStrategy(ParallelStrategy):
                 the strategy; or if nothing does.
         """
         optimizers = super().setup_optimizers(optimizers)
+        self._make_room_for_turns(len(optimizers))
         strange = [type(each).__name__ for each in optimizers if _averages_itself(each) or _is_divided(each)]
         if self._averaging is not None and strange:
             raise ValueError(
@@ -207,6 +213,16 @@ class DDPStrategy(ParallelStrategy):
             self._averaging.take(optimizers)
             self._follow_phase()
         return optimizers
+
+    def _make_room_for_turns(self, num_optimizers: int) -> None:
+        """With several optimizers each backward is for the parameters of one, and leaves the others' out."""
+        is_meant = self._may_leave_out is None and not self._options["static_graph"]
+        if self._manual is None or self._carrier is None or num_optimizers < 2 or not is_meant:
+            return
+        model = self._wrapper
+        if not model.find_unused_parameters:
+            model._remove_autograd_hooks()  # type: ignore[no-untyped-call]  # noqa: SLF001  # another takes its place
+            self._wrap(self._carrier, may_leave_out=True, is_manual=True)
 
     def teardown(self) -> None:
         """Let go of the wrapper, and give the devices back."""
@@ -429,11 +445,6 @@ def _is_divided(optimizer: Any) -> bool:
     """Whether an optimizer holds only a part of its state in each process."""
     return type(optimizer).__name__ in ("ZeroRedundancyOptimizer", "DistributedOptimizer")
 
-
-_HINT = (
-    "If that is meant (a branch that is not always taken), use strategy='ddp_find_unused_parameters_true'."
-)
-_MANUAL_HINT = "If that is meant, leave `find_unused_parameters` and `static_graph` out."
 
 _PARALLEL = (
     "accelerator", "precision", "checkpoint_io", "parallel_devices", "cluster_environment",

@@ -18,11 +18,10 @@ class LeftOut:
     Args:
         model: The wrapped model.
         names: Of the parameters whose gradients it averages, in its order.
-        hint: What to do if a step is meant to leave some out.
     """
 
-    def __init__(self, model: DistributedDataParallel, names: list[str], hint: str) -> None:
-        self._model, self._names, self._hint = model, names, hint
+    def __init__(self, model: DistributedDataParallel, names: list[str]) -> None:
+        self._model, self._names = model, names
 
     def checked(self, backward: Callable[..., None]) -> Callable[..., None]:
         """A backward that raises if it left parameters out whose gradients were to be averaged."""
@@ -57,6 +56,7 @@ class LeftOut:
         names = [self._names[int(index)] for index in found[2].split()]
         return RuntimeError(
             f"The training step left {len(names)} parameters out in rank {found[1]}, and the processes wait "
-            f"for their gradients: {', '.join(names)}. {self._hint} If it is not, let the loss depend on "
-            "them, or freeze them with `requires_grad_(False)` before training."
+            f"for their gradients: {', '.join(names)}. If that is meant (a branch "
+            "that is not always taken), use strategy='ddp_find_unused_parameters_true'. If not, let the loss "
+            "depend on them, or freeze them with `requires_grad_(False)` before training."
         )
