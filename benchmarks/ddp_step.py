@@ -3,8 +3,9 @@
 Two processes, each on one thread of the CPU, average gradients by gloo. A perceptron with 64 inputs, 64
 hidden units and 2 outputs learns from batches of 8 that are made beforehand. Within the same two processes
 the cases take turns; each trains for a few epochs, of which the first warms up and each later one is a
-sample: the time from the start of an epoch to the start of the next. Ratios are taken of the fastest samples and of the
-medians, of the time on the wall, in which each process waits for the other, and of the CPU's.
+sample: the time from the start of an epoch to the start of the next. Ratios are taken of
+the fastest samples and of the medians, of the time on the wall, in which each process waits for the other,
+and of the CPU's.
 
 Counted as well: what a step sends beside its gradients, which is to be nothing.
 
@@ -193,7 +194,8 @@ def main():
     ours = next(row for row in rows if row["case"] == "levin")
     if ours["messages"] != 1:
         sys.exit(f"a step sends {ours['messages']} messages, and its gradients are one")
-    if min(ours["wall_ratio"], ours["wall_ratio_of_median"], ours["cpu_ratio"]) > LIMIT:
+    # what else the machine does disturbs some of them, and not all
+    if min(ratio for name, ratio in ours.items() if "_ratio" in name) > LIMIT:
         sys.exit("over the limit")
 
 

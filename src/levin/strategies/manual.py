@@ -55,7 +55,7 @@ class ManualSync:
 
     def averaged(self, backward: Callable[..., None]) -> Callable[..., None]:
         """A backward after which gradients are the means over the processes."""
-        model, reducer, check = self._model, self._model.reducer, self._left_out.check
+        model, reducer, left_out = self._model, self._model.reducer, self._left_out
         looks = model.find_unused_parameters and not model.static_graph
 
         def differentiate(loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -70,7 +70,10 @@ class ManualSync:
             if shows_graph:  # then gradients are sent after backward, all at once
                 self._is_first = False
                 reducer._delay_all_reduce()  # type: ignore[attr-defined]  # noqa: SLF001  # the wrapper's forward would have seen to it
-            check()
+            try:
+                left_out.finalized()
+            except RuntimeError as error:
+                raise left_out.explained(error) from None
 
         return differentiate
 

@@ -22,28 +22,22 @@ class LeftOut:
 
     def __init__(self, model: DistributedDataParallel, names: list[str]) -> None:
         self._model, self._names = model, names
+        # raises if the last backward left parameters out; in torch for this purpose
+        self.finalized: Callable[[], None] = model.reducer._check_reducer_finalized  # noqa: SLF001
 
     def checked(self, backward: Callable[..., None]) -> Callable[..., None]:
         """A backward that raises if it left parameters out whose gradients were to be averaged."""
-        model, check = self._model, self.check
+        model, check = self._model, self.finalized
 
         def differentiate(loss: Tensor, *args: Any, **kwargs: Any) -> None:
             backward(loss, *args, **kwargs)
             if model.require_backward_grad_sync:
-                check()
+                try:
+                    check()
+                except RuntimeError as error:
+                    raise self.explained(error) from None
 
         return differentiate
-
-    def check(self) -> None:
-        """Raise if the last backward left parameters out.
-
-        Raises:
-            RuntimeError: With their names.
-        """
-        try:
-            self._model._check_reducer_finalized()  # type: ignore[no-untyped-call]  # noqa: SLF001  # for this
-        except RuntimeError as error:
-            raise self.explained(error) from None
 
     def explained(self, error: RuntimeError) -> RuntimeError:
         """The error with the names, if it is about parameters that were left out."""

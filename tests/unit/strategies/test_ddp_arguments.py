@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import levin as L
 from levin.strategies import DDPStrategy, LocalSGD, PowerSGD, StrategyRegistry, TorchSyncBatchNorm
 from levin.strategies.averaging import Averaging
 from levin.strategies.forward import Carrier, through
@@ -125,3 +126,17 @@ def test_alone_a_synchronised_batch_norm_is_a_batch_norm():
     layer, plain = TorchSyncBatchNorm().apply(nn.BatchNorm1d(2)), nn.BatchNorm1d(2)
     assert torch.equal(layer(batch), plain(batch))
     assert torch.equal(layer.eval()(batch), plain.eval()(batch))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("bagua", "gradient_compression='bf16'.*local_sgd=LocalSGD"),
+        ("horovod", "gradient_compression='fp16'"),
+        ("ddp2", r"self.all_gather\(z, sync_grads=True\)"),
+        ("hivemind", "local_sgd=8"),
+    ],
+)
+def test_former_names_say_which_argument_does_what_theirs_did(name, told):
+    with pytest.raises(ValueError, match=told):
+        L.Trainer(accelerator="cpu", devices=1, strategy=name)
