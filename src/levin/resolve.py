@@ -229,7 +229,7 @@ _BAGUA = (
     "bytegrad and qadam; DDPStrategy(local_sgd=LocalSGD(period=8, within_node=True)) for the decentralized "
     "and asynchronous algorithms"
 )
-_SELDOM = "Use DDPStrategy(local_sgd=8), which averages weights after every 8 steps"
+_SELDOM = "Use strategy='ddp', or DDPStrategy(local_sgd=8), which averages weights after every 8 steps"
 _SHARDED = "Use strategy='fsdp', which shards parameters, gradients and optimizer states"
 _OTHER_HARDWARE = "levin runs on CPU, CUDA and MPS devices"
 _REMOVED_STRATEGIES = {
