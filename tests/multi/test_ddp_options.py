@@ -472,6 +472,44 @@ def different_models():
     return str(caught.value)
 
 
+class Thawing(Regression):
+    """Trains one layer in its first epoch, and the other from then on."""
+
+    def __init__(self, automatic):
+        super().__init__()
+        self.automatic_optimization = automatic
+        self.net[0].requires_grad_(False)
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.net[0].requires_grad_(True)
+            self.net[3].requires_grad_(False)
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        if not self.automatic_optimization:
+            self.optimizers().zero_grad()
+            self.manual_backward(loss)
+            self.optimizers().step()
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def thawing(world, automatic):
+    module = Thawing(automatic)
+    trainer(world).fit(module, loader(world))
+    return weights(module)
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_parameters_may_be_frozen_and_thawed_when_an_epoch_begins(automatic):
+    alone = thawing(1, automatic)
+    for others in in_processes(thawing, 2, 2, automatic):
+        assert spread(alone, others) < 1e-10
+
+
 # ---------------------------------------------------------------------- manual optimization
 
 

@@ -84,6 +84,7 @@ class DDPStrategy(ParallelStrategy):
         self._averaging_period = model_averaging_period
         self._check_communication()
         self._carrier: Carrier | None = None
+        self._hook: Callable[[Any, Any], Any] | None = None
         self._averaged: list[str] = []  # the parameters whose gradients are
         self._left_out: LeftOut | None = None
         self._manual: ManualSync | None = None
@@ -130,30 +131,37 @@ class DDPStrategy(ParallelStrategy):
 
     def wrap_module(self, module: nn.Module, *, steps_backward: bool = False) -> nn.Module:
         """Let the gradients of the module be averaged."""
-        named = [name for name, each in module.named_parameters() if each.requires_grad]
-        if not named:
+        if not _trained(module):
             return module
         if self.layer_sync is not None:
             module = self.layer_sync.apply(module)
-        self._carrier, self._averaged = Carrier(module), named
-        self._averaging = self._new_averaging()
-        return self._wrap(self._carrier, may_leave_out=bool(self._may_leave_out), is_manual=steps_backward)
+        self._carrier = Carrier(module)
+        self._averaging, self._hook = self._new_averaging(), self._new_hook(module)
+        self._manual = ManualSync() if steps_backward else None
+        return self._wrap(self._carrier, may_leave_out=bool(self._may_leave_out))
 
-    def _wrap(self, carrier: Carrier, *, may_leave_out: bool, is_manual: bool) -> DistributedDataParallel:
-        device = self.root_device
+    def _wrap(self, carrier: Carrier, *, may_leave_out: bool) -> DistributedDataParallel:
+        """Wrap the module, perhaps anew: for other parameters, or another way to look for them."""
+        device, before = self.root_device, self.model
+        if isinstance(before, DistributedDataParallel):
+            before._remove_autograd_hooks()  # type: ignore[no-untyped-call]  # noqa: SLF001  # another takes its place
         self.model = model = DistributedDataParallel(
             carrier,
             device_ids=None if device.type == "cpu" else [device.index],
             find_unused_parameters=may_leave_out,
             **self._options,
         )
+        self._averaged = _trained(carrier.module)
         self._left_out = LeftOut(model, self._averaged)
-        self._manual = ManualSync(model, self._left_out) if is_manual else None
-        self._register_hook(model, carrier.module)
+        if self._manual is not None:
+            self._manual.take(model, self._left_out)
+        if self._hook is not None:
+            model.register_comm_hook(self._comm[0], self._hook)
+        self._follow_phase()
         return model
 
-    def _register_hook(self, model: DistributedDataParallel, module: nn.Module) -> None:
-        """Let gradients be averaged in the way that was asked for."""
+    def _new_hook(self, module: nn.Module) -> Callable[[Any, Any], Any] | None:
+        """What averages gradients in the way that was asked for; None for torch's own."""
         state, hook, wrapper = self._comm
         self._low_rank = None
         if self._compression is not None:
@@ -167,14 +175,14 @@ class DDPStrategy(ParallelStrategy):
         if wrapper is not None:
             hook = wrapper(hook or averaging_hook(lambda: None))
         if hook is None:
-            return
+            return None
         chosen = hook
 
         def communicate(state: Any, bucket: Any) -> Any:
             return chosen(state, bucket)
 
         communicate.__annotations__ = {}  # torch wants its own types there, or none
-        model.register_comm_hook(state, communicate)
+        return communicate
 
     def _of_this_machine(self) -> Any:
         if self._machine is None:
@@ -219,17 +227,15 @@ class DDPStrategy(ParallelStrategy):
         is_meant = self._may_leave_out is None and not self._options["static_graph"]
         if self._manual is None or self._carrier is None or num_optimizers < 2 or not is_meant:
             return
-        model = self._wrapper
-        if not model.find_unused_parameters:
-            model._remove_autograd_hooks()  # type: ignore[no-untyped-call]  # noqa: SLF001  # another takes its place
-            self._wrap(self._carrier, may_leave_out=True, is_manual=True)
+        if not self._wrapper.find_unused_parameters:
+            self._wrap(self._carrier, may_leave_out=True)
 
     def teardown(self) -> None:
         """Let go of the wrapper, and give the devices back."""
         if self._carrier is not None:
             module, self._carrier = self._carrier.module, None
             self.model = module if self.layer_sync is None else self.layer_sync.revert(module)
-        self._left_out = self._manual = self._averaging = self._low_rank = None
+        self._left_out = self._manual = self._averaging = self._low_rank = self._hook = None
         super().teardown()
 
     # ------------------------------------------------------------------ a step
@@ -244,6 +250,8 @@ class DDPStrategy(ParallelStrategy):
         method = super().redirect(module, name)
         if self._carrier is None or self._left_out is None or name not in ("training_step", "forward"):
             return method
+        if _trained(self._carrier.module) != self._averaged:  # some were frozen or thawed since
+            self._wrap(self._carrier, may_leave_out=self._wrapper.find_unused_parameters)
         model, explained = self._wrapper, self._left_out.explained
         self._carrier.carry(method if self._manual is None else self._manual.inner(method))
 
@@ -380,6 +388,11 @@ def _nothing_of(module: nn.Module) -> Tensor:
     """Zero, as a sum over no elements of each parameter: so are the gradients, whatever they are."""
     parts = [each.flatten()[:0].sum() for each in module.parameters() if each.requires_grad]
     return torch.stack([part.to(parts[0].dtype) for part in parts]).sum()
+
+
+def _trained(module: nn.Module) -> list[str]:
+    """The names of the parameters that need gradients."""
+    return [name for name, each in module.named_parameters() if each.requires_grad]
 
 
 def _wrapper_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 class ManualSync:
     """Tells DistributedDataParallel of each backward, since none comes after its forward.
 
-    Args:
-        model: The wrapped model.
-        left_out: What looks for parameters that were left out.
-
     Attributes:
         syncs: Whether gradients are averaged at all.
     """
 
-    def __init__(self, model: DistributedDataParallel, left_out: LeftOut) -> None:
-        self._model, self._left_out = model, left_out
+    _model: DistributedDataParallel
+    _left_out: LeftOut
+
+    def __init__(self) -> None:
         self._is_blocked = False
         self._is_first = True
         self.syncs: bool = True
+
+    def take(self, model: DistributedDataParallel, left_out: LeftOut) -> None:
+        """Speak with this wrapper from now on.
+
+        Args:
+            model: The wrapped model.
+            left_out: What looks for parameters that were left out.
+        """
+        self._model, self._left_out, self._is_first = model, left_out, True
 
     def inner(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """The step as the wrapper calls it, which is not to expect a backward after it."""
@@ -55,10 +62,10 @@ class ManualSync:
 
     def averaged(self, backward: Callable[..., None]) -> Callable[..., None]:
         """A backward after which gradients are the means over the processes."""
-        model, reducer, left_out = self._model, self._model.reducer, self._left_out
-        looks = model.find_unused_parameters and not model.static_graph
 
         def differentiate(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+            model, left_out = self._model, self._left_out
+            reducer, looks = model.reducer, model.find_unused_parameters and not model.static_graph
             shows_graph = model.static_graph and self._is_first  # which an averaged backward has to do
             is_blocked = (self._is_blocked and not shows_graph) or not self.syncs
             if is_blocked or not torch.is_grad_enabled():
