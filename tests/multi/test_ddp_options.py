@@ -358,17 +358,21 @@ RESUMED = {
     "local_sgd": {"local_sgd": LocalSGD(period=5, warmup_steps=3)},
     "powersgd": {"gradient_compression": PowerSGD(matrix_rank=1, warmup_steps=2)},
     "bf16": {"gradient_compression": "bf16"},
+    "torch's post-local SGD": None,
 }
 
 
 def resumed(options, folder):
     """Train 12 steps; and 6, from whose file another fit goes on. Both save after 6."""
 
+    if options is None:
+        torch.distributed.init_process_group("gloo")
+
     def fit(steps, **kwargs):
-        module = Regression(norm=True)
+        module, chosen = Regression(norm=True), post_local("subgroup") if options is None else options
         saving = L.callbacks.ModelCheckpoint(folder, every_n_train_steps=6, save_top_k=-1, filename="{step}")
         fit = trainer(
-            2, strategy=DDPStrategy(**options), max_steps=steps, max_epochs=-1, enable_checkpointing=True,
+            2, strategy=DDPStrategy(**chosen), max_steps=steps, max_epochs=-1, enable_checkpointing=True,
             callbacks=[saving],
         )  # fmt: skip
         fit.fit(module, loader(2), **kwargs)
@@ -675,3 +679,52 @@ def test_local_sgd_in_manual_optimization_counts_each_optimizers_steps():
 
 def fight_locally():
     return fight(2, "toggled", DDPStrategy(local_sgd=2))
+
+
+# ---------------------------------------------------------------------- buffers
+
+
+class WithBuffer(Regression):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("own", torch.zeros(1, dtype=torch.float64))
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(self.own.item())
+        self.own += self.global_rank + 1
+        return super().training_step(batch, batch_idx)
+
+
+def buffers(options):
+    module = WithBuffer()
+    fit = trainer(2, strategy=DDPStrategy(**options), max_epochs=1, limit_train_batches=3)
+    fit.fit(module, loader(2))
+    return module.seen
+
+
+def test_buffers_are_rank_zeros_before_each_step_unless_they_are_each_processs_own():
+    assert in_processes(buffers, 2, {}) == [[0, 1, 2]] * 2
+    assert in_processes(buffers, 2, {"broadcast_buffers": False}) == [[0, 1, 2], [0, 2, 4]]
+
+
+def test_weights_that_no_gradient_reaches_are_no_reason_to_stop():
+    for rank in in_processes(all_frozen, 2):
+        assert rank == "fitted"
+
+
+class Frozen(Regression):
+    """Everything is frozen, and the step returns nothing to learn from."""
+
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self):
+        return None
+
+
+def all_frozen():
+    module = Frozen()
+    module.requires_grad_(False)
+    trainer(2, max_epochs=1, strategy="ddp").fit(module, loader(2))
+    return "fitted"
