@@ -9,7 +9,7 @@ and of the CPU's.
 
 Counted as well: what a step sends beside its gradients, which is to be nothing.
 
-    python benchmarks/ddp_step.py [--steps 300] [--epochs 4] [--repeats 6] [--json FILE]
+    python benchmarks/ddp_step.py [--steps 300] [--epochs 4] [--repeats 6] [--no-others] [--json FILE]
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def work(options):
         for _ in range(options["steps"])
     ]
     runs = {"levin": partial(trained_by, "levin"), RAW: hand_written_loop}
-    if importlib.util.find_spec("lightning"):
+    if options["others"] and importlib.util.find_spec("lightning"):
         runs["Lightning"] = partial(trained_by, "lightning")
     samples, messages = {name: [] for name in runs}, {}
     for name, run in runs.items():
@@ -183,6 +183,9 @@ def main():
         "--epochs", type=int, default=4, help="epochs in a run; the first and the last are no samples"
     )
     parser.add_argument("--repeats", type=int, default=6, help="runs of each case")
+    parser.add_argument(
+        "--no-others", dest="others", action="store_false", help="leave out Lightning, where it is installed"
+    )
     parser.add_argument("--json", type=Path, help="write the table here, too")
     options = vars(parser.parse_args())
     target = options.pop("json")
