@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import inspect
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from levin.distributed import collectives
-from levin.strategies.averaging import Averaging, averaging_hook, level, parse_local_sgd
-from levin.strategies.compression import LowRank, compression_hook, parse_compression
+from levin.strategies.averaging import level
+from levin.strategies.communication import Communication, as_torch_wants, wrapper_options
+from levin.strategies.compression import LowRank
 from levin.strategies.forward import Carrier, through
 from levin.strategies.manual import ManualSync
 from levin.strategies.parallel import ParallelStrategy
 from levin.strategies.unused import LeftOut
-from levin.utils.errors import MisconfigurationException, SkipStep
+from levin.utils.errors import SkipStep
 from levin.utils.overrides import overrides
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from levin.strategies.averaging import LocalSGD
+    from levin.strategies.averaging import Averaging, LocalSGD
     from levin.strategies.compression import PowerSGD
 
 
@@ -74,15 +73,18 @@ class DDPStrategy(ParallelStrategy):
         if "precision_plugin" in kwargs:
             kwargs["precision"] = kwargs.pop("precision_plugin")
         ours = {name: kwargs.pop(name) for name in _PARALLEL if name in kwargs}
-        self._options: dict[str, Any] = _wrapper_options(kwargs)
+        self._options: dict[str, Any] = wrapper_options(kwargs, (*_PARALLEL, *_OWN))
         super().__init__(**ours)
         self._may_leave_out = find_unused_parameters
         self._options["static_graph"] = static_graph
-        self._compression = parse_compression(gradient_compression)
-        self._local_sgd = parse_local_sgd(local_sgd)
-        self._comm = (ddp_comm_state, ddp_comm_hook, ddp_comm_wrapper)
-        self._averaging_period = model_averaging_period
-        self._check_communication()
+        self._communication = Communication(
+            gradient_compression,
+            local_sgd,
+            state=ddp_comm_state,
+            hook=ddp_comm_hook,
+            wrapper=ddp_comm_wrapper,
+            period=model_averaging_period,
+        )
         self._carrier: Carrier | None = None
         self._hook: Callable[[Any, Any], Any] | None = None
         self._averaged: list[str] = []  # the parameters whose gradients are
@@ -91,29 +93,6 @@ class DDPStrategy(ParallelStrategy):
         self._averaging: Averaging | None = None
         self._low_rank: LowRank | None = None
         self._machine: Any = None  # the group of this machine's processes
-
-    def _check_communication(self) -> None:
-        has_own = self._comm[1] is not None or self._comm[2] is not None
-        within_node = self._local_sgd is not None and self._local_sgd.within_node
-        chosen = {
-            "gradient_compression": self._compression is not None,
-            "ddp_comm_hook": has_own,
-            "local_sgd (within_node)": within_node,
-        }
-        if sum(chosen.values()) > 1:
-            both = " and ".join(name for name, is_chosen in chosen.items() if is_chosen)
-            raise MisconfigurationException(f"{both} each say how gradients are averaged. Give one of them.")
-        if self._averaging_period is not None and self._local_sgd is not None:
-            raise MisconfigurationException(
-                "`model_averaging_period` and `local_sgd` each say when weights are averaged. Give one of "
-                "them."
-            )
-        if self._averaging_period is not None and not _is_post_local(self._comm[0]):
-            raise MisconfigurationException(
-                "`model_averaging_period` belongs to torch's post-local SGD: pass its PostLocalSGDState as "
-                "`ddp_comm_state` and its hook as `ddp_comm_hook`; or use "
-                "local_sgd=LocalSGD(period=..., warmup_steps=...), which needs neither."
-            )
 
     # ------------------------------------------------------------------ set up and put away
 
@@ -136,7 +115,7 @@ class DDPStrategy(ParallelStrategy):
         if self.layer_sync is not None:
             module = self.layer_sync.apply(module)
         self._carrier = Carrier(module)
-        self._averaging, self._hook = self._new_averaging(), self._new_hook(module)
+        self._take_communication(module)
         self._manual = ManualSync() if steps_backward else None
         return self._wrap(self._carrier, may_leave_out=bool(self._may_leave_out))
 
@@ -156,46 +135,18 @@ class DDPStrategy(ParallelStrategy):
         if self._manual is not None:
             self._manual.take(model, self._left_out)
         if self._hook is not None:
-            model.register_comm_hook(self._comm[0], self._hook)
+            model.register_comm_hook(self._communication.state, as_torch_wants(self._hook))
         self._follow_phase()
         return model
 
-    def _new_hook(self, module: nn.Module) -> Callable[[Any, Any], Any] | None:
-        """What averages gradients in the way that was asked for; None for torch's own."""
-        state, hook, wrapper = self._comm
-        self._low_rank = None
-        if self._compression is not None:
-            hook = compression_hook(self._compression, module)
-            self._low_rank = hook if isinstance(hook, LowRank) else None
-        elif self._local_sgd is not None and self._local_sgd.within_node:
-            machine = self._of_this_machine()
-            hook = averaging_hook(lambda: machine if self._is_local else None)
-        if _is_post_local(state) and state.subgroup is None:
-            state.subgroup = self._of_this_machine()
-        if wrapper is not None:
-            hook = wrapper(hook or averaging_hook(lambda: None))
-        if hook is None:
-            return None
-        chosen = hook
-
-        def communicate(state: Any, bucket: Any) -> Any:
-            return chosen(state, bucket)
-
-        communicate.__annotations__ = {}  # torch wants its own types there, or none
-        return communicate
-
-    def _of_this_machine(self) -> Any:
-        if self._machine is None:
+    def _take_communication(self, module: nn.Module) -> None:
+        """Make what a run has of its own to average gradients and weights."""
+        chosen = self._communication
+        if chosen.needs_machine and self._machine is None:
             self._machine = collectives.group_of(self.node_rank)
-        return self._machine
-
-    def _new_averaging(self) -> Averaging | None:
-        if self._local_sgd is not None:
-            period = self._local_sgd.period
-            return Averaging(period, self._local_sgd.warmup_steps, first=period)
-        if self._averaging_period is not None:
-            return Averaging(self._averaging_period, self._comm[0].start_localSGD_iter, first=1)
-        return None
+        self._averaging = chosen.new_averaging()
+        self._hook = chosen.new_hook(module, self._machine, lambda: self._is_local)
+        self._low_rank = self._hook if isinstance(self._hook, LowRank) else None
 
     def setup_optimizers(self, optimizers: list[Optimizer]) -> list[Optimizer]:
         """Take the optimizers in; their steps are counted where weights are averaged now and then.
@@ -212,7 +163,7 @@ class DDPStrategy(ParallelStrategy):
                 f"Weights are to be averaged now and then, and {', '.join(strange)} can't be averaged from "
                 "outside. Return the plain optimizer from `configure_optimizers`."
             )
-        if _is_post_local(self._comm[0]) and self._averaging is None and not strange:
+        if self._communication.is_post_local and self._averaging is None and not strange:
             raise ValueError(
                 "The PostLocalSGDState lets processes step on their own, and nothing averages their weights. "
                 "Pass `model_averaging_period`, or use local_sgd=LocalSGD(...) in place of all of it."
@@ -320,8 +271,8 @@ class DDPStrategy(ParallelStrategy):
 
     def _follow_phase(self) -> None:
         """Let gradients be averaged, or not."""
-        if self._local_sgd is None or self._local_sgd.within_node:
-            return  # a hook sees to it
+        if not self._communication.steps_alone:
+            return  # if they ever do, a hook sees to it
         syncs = not self._is_local
         if self._manual is not None:
             self._manual.syncs = syncs
@@ -369,8 +320,8 @@ class DDPStrategy(ParallelStrategy):
             state["averaging"] = self._averaging.state_dict()
         if self._low_rank is not None:
             state["compression"] = self._low_rank.state_dict()
-        if _is_post_local(self._comm[0]):
-            state["post_local"] = {"iter": self._comm[0].iter}
+        if self._communication.is_post_local:
+            state["post_local"] = {"iter": self._communication.state.iter}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -380,8 +331,8 @@ class DDPStrategy(ParallelStrategy):
             self._follow_phase()
         if self._low_rank is not None and "compression" in state:
             self._low_rank.load_state_dict(state["compression"])
-        if _is_post_local(self._comm[0]) and "post_local" in state:
-            self._comm[0].iter = state["post_local"]["iter"]
+        if self._communication.is_post_local and "post_local" in state:
+            self._communication.state.iter = state["post_local"]["iter"]
 
 
 def _nothing_of(module: nn.Module) -> Tensor:
@@ -393,34 +344,6 @@ def _nothing_of(module: nn.Module) -> Tensor:
 def _trained(module: nn.Module) -> list[str]:
     """The names of the parameters that need gradients."""
     return [name for name, each in module.named_parameters() if each.requires_grad]
-
-
-def _wrapper_options(given: dict[str, Any]) -> dict[str, Any]:
-    """DistributedDataParallel's arguments, as this version of torch has them.
-
-    Raises:
-        TypeError: If one is unknown, or is not the user's to give.
-    """
-    known = set(inspect.signature(DistributedDataParallel.__init__).parameters)
-    allowed = known - {"self", "module", "device_ids", "output_device", "dim"}
-    for name in given:
-        if name in known - allowed:
-            raise TypeError(
-                f"DDPStrategy got {name}={given[name]!r}: the model and its devices are the run's."
-            )
-        if name not in allowed:
-            near = difflib.get_close_matches(name, [*allowed, *_PARALLEL, *_OWN], n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise TypeError(
-                f"DDPStrategy got an argument {name!r}, which neither it nor torch's DistributedDataParallel "
-                f"has.{hint}"
-            )
-    options = {"gradient_as_bucket_view": True, **given}
-    if "init_sync" in known:  # all have the same weights by then
-        options.setdefault("init_sync", False)
-    if "forward_sync_buffers" in known and options.get("broadcast_buffers") is not None:
-        options.setdefault("forward_sync_buffers", options.pop("broadcast_buffers"))  # its name by now
-    return options
 
 
 def _check_that_all_have(module: nn.Module) -> None:
@@ -444,14 +367,9 @@ def _check_that_all_have(module: nn.Module) -> None:
             )
 
 
-def _is_post_local(state: Any) -> bool:
-    """Whether this is the state of torch's hook for post-local SGD."""
-    return type(state).__name__ == "PostLocalSGDState"  # its module is slow to import
-
-
 def _averages_itself(optimizer: Any) -> bool:
     """Whether this is torch's optimizer that averages weights."""
-    return type(optimizer).__name__ == "PostLocalSGDOptimizer"  # as above
+    return type(optimizer).__name__ == "PostLocalSGDOptimizer"  # its module is slow to import
 
 
 def _is_divided(optimizer: Any) -> bool:
