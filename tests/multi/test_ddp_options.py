@@ -353,6 +353,23 @@ def test_an_optimizer_of_torchs_that_averages_by_itself_can_be_used_and_resumed(
         assert after == [False] + [True] * 3 + [False] + [True] * 3
 
 
+def averaged_twice_or_never():
+    torch.distributed.init_process_group("gloo")
+    never = {**post_local("subgroup"), "model_averaging_period": None}
+    told = []
+    for module, options in ((Regression(), never), (SelfAveraging(), {"local_sgd": 4})):
+        with pytest.raises(ValueError) as caught:
+            trainer(2, strategy=DDPStrategy(**options)).fit(module, loader(2))
+        told.append(str(caught.value))
+    return told
+
+
+def test_weights_that_nothing_averages_or_two_things_do_are_refused_before_training():
+    for never, twice in in_processes(averaged_twice_or_never, 2):
+        assert "Pass `model_averaging_period`" in never
+        assert "PostLocalSGDOptimizer can't be averaged from outside" in twice
+
+
 RESUMED = {
     "local_sgd": {"local_sgd": LocalSGD(period=5, warmup_steps=3)},
     "powersgd": {"gradient_compression": PowerSGD(matrix_rank=1, warmup_steps=2)},
