@@ -358,7 +358,7 @@ def averaged_twice_or_never():
     never = {**post_local("subgroup"), "model_averaging_period": None}
     told = []
     for module, options in ((Regression(), never), (SelfAveraging(), {"local_sgd": 4})):
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match="average") as caught:
             trainer(2, strategy=DDPStrategy(**options)).fit(module, loader(2))
         told.append(str(caught.value))
     return told
