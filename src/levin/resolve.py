@@ -217,10 +217,23 @@ def is_interactive() -> bool:
 
 
 _DDP = "Use strategy='ddp'"
+_NODES = (  # one replica of the model on each machine, its batch spread over the devices
+    "Use strategy='ddp'. Where the loss needs the samples of all devices, gather them in it: "
+    "`self.all_gather(z, sync_grads=True)`"
+)
+_COMPRESSED = (
+    "Use strategy='ddp'; to send fewer bytes DDPStrategy(gradient_compression='fp16', 'bf16' or 'powersgd')"
+)
+_BAGUA = (
+    "Use strategy='ddp' for gradient_allreduce; DDPStrategy(gradient_compression='bf16' or 'powersgd') for "
+    "bytegrad and qadam; DDPStrategy(local_sgd=LocalSGD(period=8, within_node=True)) for the decentralized "
+    "and asynchronous algorithms"
+)
+_SELDOM = "Use strategy='ddp', or DDPStrategy(local_sgd=8), which averages weights after every 8 steps"
 _SHARDED = "Use strategy='fsdp', which shards parameters, gradients and optimizer states"
 _OTHER_HARDWARE = "levin runs on CPU, CUDA and MPS devices"
 _REMOVED_STRATEGIES = {
-    "dp": _DDP, "ddp2": _DDP, "horovod": _DDP, "bagua": _DDP, "hivemind": _DDP,
+    "dp": _DDP, "ddp2": _NODES, "horovod": _COMPRESSED, "bagua": _BAGUA, "hivemind": _SELDOM,
     "ddp_cpu": "Use accelerator='cpu', strategy='ddp_spawn'",
     "ddp_sharded": _SHARDED, "ddp_sharded_spawn": _SHARDED, "ddp_fully_sharded": _SHARDED,
     "fsdp_native": _SHARDED, "fsdp_native_full_shard_offload": "Use strategy='fsdp_cpu_offload'",

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from levin.utils.errors import MisconfigurationException
+from levin.utils.errors import MisconfigurationException, SkipStep
 from levin.utils.rank import rank_zero_warn
 from levin.utils.types import LRSchedulerConfig, Stateful
 
@@ -305,10 +305,6 @@ def divide_gradients(optimizer: Optimizer, divisor: Any) -> None:
     gradients = gradients_of(optimizer)
     if gradients:
         torch._foreach_div_(gradients, divisor)
-
-
-class SkipStep(Exception):  # noqa: N818  # an answer, not an error
-    """Raised from an optimizer's closure: the step is to be left out, its weights and state as they were."""
 
 
 def _of_the_wrapped(name: str) -> property:

@@ -18,9 +18,11 @@ from levin.distributed.group import is_started
 from levin.utils.apply import apply_to_collection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
     from datetime import timedelta
+
+    from torch.futures import Future
 
 _OPERATIONS = {
     "sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "avg": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN,
@@ -59,6 +61,70 @@ def all_reduce(tensor: Tensor, reduce_op: Any = "mean", group: Any = None) -> Te
     with _waiting("all_reduce"):
         dist.all_reduce(result, op=_OPERATIONS[word] if word is not None else reduce_op, group=group)
     return result.div_(dist.get_world_size(group)) if is_mean else result
+
+
+def start_all_reduce(tensor: Tensor, group: Any = None) -> Future[Tensor]:
+    """Begin to add up a tensor over the processes, in place, and go on meanwhile.
+
+    Args:
+        tensor: Of the same shape in each; it becomes the sum.
+        group: Some of the processes; None for all.
+
+    Returns:
+        The tensor, as soon as it is the sum.
+    """
+    work = dist.all_reduce(tensor, group=group, async_op=True)
+    # what it gives is a list of tensors: the one that was handed in
+    summed: Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
+    return summed
+
+
+def average_tensors(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors with their means over the processes, many in one message.
+
+    Args:
+        tensors: In the same order and of the same shapes in each process.
+    """
+    kinds: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
+    for same in kinds.values():
+        for part in _parts(same):
+            mean = all_reduce(torch.cat([tensor.reshape(-1) for tensor in part]), "mean")
+            for tensor, piece in zip(
+                part, torch.split(mean, [tensor.numel() for tensor in part]), strict=True
+            ):
+                tensor.copy_(piece.view_as(tensor))
+
+
+_MESSAGE_BYTES = 32 * 2**20  # more than that at once is no faster, and takes memory
+
+
+def _parts(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors in groups that make a message each."""
+    part: list[Tensor] = []
+    num_bytes = 0
+    for tensor in tensors:
+        if part and num_bytes + tensor.nbytes > _MESSAGE_BYTES:
+            yield part
+            part, num_bytes = [], 0
+        part.append(tensor)
+        num_bytes += tensor.nbytes
+    yield part
+
+
+def group_of(room: Any) -> Any:
+    """The group of the processes that say the same: those of a machine, say. All processes have to ask.
+
+    Args:
+        room: What this process says; can be pickled and sorted.
+    """
+    rooms = gather_objects(room)
+    own = None
+    for each in sorted(set(rooms)):
+        made = dist.new_group([rank for rank, other in enumerate(rooms) if other == each])
+        own = made if each == room else own
+    return own
 
 
 def all_gather(data: Any, group: Any = None, *, sync_grads: bool = False) -> Any:

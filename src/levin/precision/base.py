@@ -108,7 +108,7 @@ class Precision:
         Returns:
             What the closure returned.
         """
-        return optimizer.step(closure, **kwargs)
+        return optimizer.step(**kwargs) if closure is None else optimizer.step(closure, **kwargs)
 
     def clip_gradients(
         self, parameters: Iterable[Tensor], clip_val: float, algorithm: str = "norm"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from levin.strategies.averaging import LocalSGD
 from levin.strategies.base import Strategy
+from levin.strategies.compression import PowerSGD
 from levin.strategies.ddp import DDPStrategy
 from levin.strategies.layer_sync import LayerSync, TorchSyncBatchNorm
 from levin.strategies.parallel import ParallelStrategy
@@ -13,7 +15,9 @@ from levin.utils.lazy import load_on_use
 __all__ = [
     "DDPStrategy",
     "LayerSync",
+    "LocalSGD",
     "ParallelStrategy",
+    "PowerSGD",
     "SingleDeviceStrategy",
     "Strategy",
     "StrategyRegistry",

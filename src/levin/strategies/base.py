@@ -123,8 +123,12 @@ class Strategy(ABC):
             optimizer_to_device(optimizer, self.root_device)
         return optimizers
 
-    def wrap_module(self, module: nn.Module) -> nn.Module:
+    def wrap_module(self, module: nn.Module, *, steps_backward: bool = False) -> nn.Module:
         """Prepare a module, set up already, for training: wrapped, if processes train together.
+
+        Args:
+            module: The module.
+            steps_backward: Whether its training step calls backward itself, as in manual optimization.
 
         Returns:
             The module as it is called in a step.
@@ -169,13 +173,12 @@ class Strategy(ABC):
 
     # ------------------------------------------------------------------ a step
 
-    def redirect(self, module: nn.Module, name: str, *, steps_backward: bool = False) -> Callable[..., Any]:
+    def redirect(self, module: nn.Module, name: str) -> Callable[..., Any]:
         """A method of the module as loops call it: in the run's precision, through a wrapper's forward.
 
         Args:
             module: The module.
             name: The method.
-            steps_backward: Whether it calls backward itself, as a step of manual optimization does.
         """
         method: Callable[..., Any] = getattr(module, name)
         return self.precision.wrap_step(method)
@@ -188,8 +191,14 @@ class Strategy(ABC):
         """Compute the gradients; what comes after the loss goes to `torch.Tensor.backward`."""
         self.precision.backward(loss, self.model, *args, **kwargs)
 
-    def settled_backward(self) -> Callable[..., None]:
-        """`backward` as a loop calls it: torch's own where nothing comes before or after it."""
+    def settled_backward(self, own: Callable[..., None] | None = None) -> Callable[..., None]:
+        """`backward` as a loop calls it: torch's own where nothing comes before or after it.
+
+        Args:
+            own: What computes the gradients in place of `backward`, if the module has its own way.
+        """
+        if own is not None:
+            return own
         is_plain = not overrides(self, "backward", Strategy) and not overrides(
             self.precision, "backward", Precision
         )
@@ -201,7 +210,12 @@ class Strategy(ABC):
         """Step the optimizer; the closure computes the gradients."""
         if self._precision_steps:
             return self.precision.optimizer_step(optimizer, closure, **kwargs)
-        return optimizer.step(closure, **kwargs)
+        return optimizer.step(**kwargs) if closure is None else optimizer.step(closure, **kwargs)
+
+    @property
+    def steps_its_own_way(self) -> bool:
+        """Whether `optimizer_step` has to get the closure, as one may need it that somebody has written."""
+        return overrides(self, "optimizer_step", Strategy)
 
     def clip_gradients(self, parameters: Iterable[Tensor], clip_val: float, algorithm: str = "norm") -> None:
         """Clip gradients, by the norm of all together or each value."""
@@ -307,8 +321,12 @@ class Strategy(ABC):
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:  # noqa: B027  # one process's are what they are
         """Average gradients over processes that were added up in each for itself."""
 
-    def sync_buffers(self) -> None:  # noqa: B027  # one process has one copy
-        """Give all processes the buffers of rank 0, before they are evaluated or saved."""
+    def level(self, *, also_optimizers: bool = False) -> None:  # noqa: B027  # one process has one copy
+        """Make the processes' weights and buffers the same: they are evaluated or saved. All have to call it.
+
+        Args:
+            also_optimizers: Whether what training goes on from becomes the same, too.
+        """
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002  # the known name
         """Decide together: if all say so, or if any does."""
@@ -336,6 +354,13 @@ class Strategy(ABC):
         for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
             optimizer_to_device(optimizer, self.root_device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside weights and optimizers for training to go on."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # nothing is kept
+        """Take back what `state_dict` gave."""
 
     def save_checkpoint(
         self, path: str | Path, state: dict[str, Any], storage_options: Any | None = None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Carrier(nn.Module):
-    """What is wrapped in place of a module: its forward calls whichever method is to be called.
+    """What is wrapped in place of a module: its forward is whichever method is to be called.
 
     Wrappers (as torch's DistributedDataParallel) do their part around `forward`.
 
@@ -22,18 +22,23 @@ class Carrier(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.method: Callable[..., Any] = module.forward
+        self.carry(module.forward)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method."""
-        return self.method(*args, **kwargs)
+    def carry(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Let forward be a method; returns what it was."""
+        before: Any = vars(self).get("forward")
+        vars(self)["forward"] = method  # of this object: one frame less in each step
+        return before or method
 
 
 def through(wrapper: nn.Module, carrier: Carrier, method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, called through the wrapper's forward."""
+    """The method, called through the wrapper's forward, which calls another one otherwise."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        carrier.method = method
-        return wrapper(*args, **kwargs)
+        before = carrier.carry(method)
+        try:
+            return wrapper(*args, **kwargs)
+        finally:
+            carrier.carry(before)
 
     return call

@@ -30,18 +30,18 @@ class TorchSyncBatchNorm(LayerSync):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Replace each batch norm; parameters and buffers stay the same objects."""
-        return _replaced(model, _BatchNorm, _synchronised)
+        return _replaced(model, _BatchNorm, _synchronised, {})
 
     def revert(self, model: nn.Module) -> nn.Module:
         """Put plain batch norms back."""
-        return _replaced(model, (nn.SyncBatchNorm, SyncBatchNorm), _plain)
+        return _replaced(model, _SYNCHRONISED, _plain, {})
 
 
 class SyncBatchNorm(_BatchNorm):
     """Batch norm whose mean and variance are those of all processes' batches, on any device.
 
-    Processes may have different numbers of samples. The sums of values, of squares and the count are added up
-    over the processes, with their gradients.
+    Processes may have different numbers of samples, or none. Sums and counts are added up over the processes,
+    in float32 at least, and gradients go back to each. In evaluation nobody is waited for.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's name for it
@@ -51,33 +51,37 @@ class SyncBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name for it
         """Normalise: by the batches of all processes while training, else as any batch norm does."""
         is_alone = not group.is_started() or dist.get_world_size() == 1
-        if is_alone or not (self.training or self.running_mean is None):
+        if is_alone or not self.training:
             return super().forward(input)
         self._check_input_dim(input)
-        dims = [0, *range(2, input.dim())]
-        count = input.numel() // input.size(1)
-        sums = torch.cat([input.sum(dims), input.new_tensor([count])])
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        dims = [0, *range(2, wide.dim())]
+        sums = torch.cat([wide.sum(dims), wide.new_tensor([wide.numel() // wide.size(1)])])
         sums = _sum_over_processes(sums)
         total = sums[-1].detach()
+        if total < 2:
+            raise ValueError(
+                f"Batch norm got one value for each channel in all processes together ({tuple(input.shape)} "
+                "here), which has no variance. Use larger batches."
+            )
         mean = sums[:-1] / total
-        shape = [1, -1, *[1] * (input.dim() - 2)]
-        centred = input - mean.view(shape)
+        shape = [1, -1, *[1] * (wide.dim() - 2)]
+        centred = wide - mean.view(shape)
         variance = _sum_over_processes((centred * centred).sum(dims)) / total
         self._note(mean.detach(), variance.detach(), total)
-        scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
-        if not self.affine:
-            return scaled
-        return scaled * self.weight.view(shape) + self.bias.view(shape)
+        normal = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(input.dtype)
 
     def _note(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
         """Move the running averages, which evaluation uses."""
-        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
-        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * total / (total - 1).clamp(min=1), share)
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        self.running_var.lerp_((variance * total / (total - 1)).to(self.running_var), share)
 
 
 def _sum_over_processes(tensor: Tensor) -> Tensor:
@@ -85,19 +89,28 @@ def _sum_over_processes(tensor: Tensor) -> Tensor:
     return gathered.sum(0)
 
 
+_SYNCHRONISED = (nn.SyncBatchNorm, SyncBatchNorm)
 _SETTINGS = ("eps", "momentum", "affine", "track_running_stats")
 _STATE = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def _synchronised(layer: Any) -> nn.Module:
-    is_cuda = layer.weight is not None and layer.weight.is_cuda
-    made = nn.SyncBatchNorm if is_cuda else SyncBatchNorm
-    return _like(layer, made(layer.num_features, **{name: getattr(layer, name) for name in _SETTINGS}))
+    """The layer that takes a plain one's place."""
+    if isinstance(layer, _SYNCHRONISED):
+        return layer
+    told = layer.weight if layer.weight is not None else layer.running_mean
+    kind = nn.SyncBatchNorm if told is not None and told.is_cuda else SyncBatchNorm
+    made = _like(layer, kind(layer.num_features, **{name: getattr(layer, name) for name in _SETTINGS}))
+    made.plain_class = type(layer)  # type: ignore[assignment]  # a mark on a module
+    return made
 
 
 def _plain(layer: Any) -> nn.Module:
-    made = getattr(layer, "plain_class", nn.BatchNorm1d)
-    plain = made.__new__(made)
+    """The layer that another was put in place of; one that was the user's own stays."""
+    kind = getattr(layer, "plain_class", None)
+    if kind is None:
+        return layer  # type: ignore[no-any-return]  # it is a module
+    plain = kind.__new__(kind)
     nn.Module.__init__(plain)
     vars(plain).update({name: getattr(layer, name) for name in ("num_features", *_SETTINGS)})
     return _like(layer, plain)
@@ -112,19 +125,26 @@ def _like(layer: Any, made: Any) -> nn.Module:
         else:
             made._buffers[name] = value  # noqa: SLF001  # as above
     made.training = layer.training
-    if not isinstance(layer, (nn.SyncBatchNorm, SyncBatchNorm)):
-        made.plain_class = type(layer)
     like: nn.Module = made
     return like
 
 
-def _replaced(model: nn.Module, kind: Any, make: Any) -> nn.Module:
-    is_done = (nn.SyncBatchNorm, SyncBatchNorm)
-    if isinstance(model, kind) and not (kind is _BatchNorm and isinstance(model, is_done)):
-        made: nn.Module = make(model)
-        return made
-    for name, child in model.named_children():
-        replaced = _replaced(child, kind, make)
-        if replaced is not child:
-            setattr(model, name, replaced)
+def _replaced(model: nn.Module, kind: Any, make: Any, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """The module with each layer of a kind made anew, itself if it is one.
+
+    Args:
+        model: The module.
+        kind: The kind of layers.
+        make: What makes another of a layer.
+        made: Those that were made already: a layer may stand in several places.
+    """
+    if isinstance(model, kind):
+        if model not in made:
+            made[model] = make(model)
+        return made[model]
+    for name, child in model._modules.items():  # noqa: SLF001  # `named_children` leaves out what it gave before
+        if child is not None:
+            replaced = _replaced(child, kind, make, made)
+            if replaced is not child:
+                setattr(model, name, replaced)
     return model

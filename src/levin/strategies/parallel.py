@@ -182,9 +182,7 @@ class ParallelStrategy(Strategy):
 
     def average_gradients(self, parameters: Iterable[torch.Tensor]) -> None:
         """Average gradients over processes that were added up in each for itself."""
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.copy_(collectives.all_reduce(parameter.grad, "mean"))
+        collectives.average_tensors(each.grad for each in parameters if each.grad is not None)
 
     def barrier(self, name: str | None = None) -> None:
         """Wait until all processes are here."""

@@ -90,6 +90,7 @@ class FitLoop(TrainingData):
                 run.progress.in_batch = False
             self.end_epoch()
             self._advise()
+        run.strategy.level(also_optimizers=True)
         for hook in run.hooks.on_train_end:
             hook()
 
@@ -181,7 +182,7 @@ class FitLoop(TrainingData):
             run.hooks.bind("on_validation_model_zero_grad", module)()
         began = time.perf_counter()
         self._where.enter_validation(self._loader)
-        run.strategy.sync_buffers()
+        run.strategy.level()
         self.validation.run(when_known=self._metrics_known)
         self._where.leave_validation()
         if run.companions is not None:

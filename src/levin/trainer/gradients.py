@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from levin.core.metrics import batch_size_of
-from levin.core.optimizers import SkipStep, divide_gradients, gradients_of
-from levin.utils.errors import MisconfigurationException, NonFiniteError
+from levin.core.optimizers import divide_gradients, gradients_of
+from levin.utils.errors import MisconfigurationException, NonFiniteError, SkipStep
 from levin.utils.rank import rank_zero_warn
 
 if TYPE_CHECKING:

@@ -196,7 +196,7 @@ class RunningTrainer(TrainerView):
             saving.restore_model(run, checkpoint, self.callbacks)
         self.strategy.setup_module(module)
         if is_fit:
-            self.strategy.wrap_module(module)
+            self.strategy.wrap_module(module, steps_backward=not module.automatic_optimization)
         if checkpoint is not None and self.strategy.restore_after_setup:
             saving.restore_model(run, checkpoint, self.callbacks)
         if is_fit:

@@ -55,7 +55,7 @@ def dump(run: Run, callbacks: Sequence[Callback], rest: dict[str, Any] | None) -
         scaling = strategy.precision.state_dict()
         if scaling:
             checkpoint[type(strategy.precision).__qualname__] = scaling
-        checkpoint[OWN_KEY] = {**rest, "settings": run.settings}
+        checkpoint[OWN_KEY] = {**rest, "settings": run.settings, "strategy": strategy.state_dict()}
     for owner in (module, run.datamodule):
         if owner is not None:
             checkpoint.update(owner.hyper_parameters_for_checkpoint())
@@ -227,6 +227,7 @@ def restore_training(run: Run, checkpoint: dict[str, Any]) -> None:
         )
     _check_groups(run, optimizers)
     run.strategy.load_optimizer_states(optimizers)
+    run.strategy.load_state_dict((checkpoint.get(OWN_KEY) or {}).get("strategy") or {})
     ours = len(run.lr_scheduler_configs)
     if ours != len(schedulers):
         rank_zero_warn(f"{said.format(len(schedulers), 'schedulers', ours)} The others start anew.")

@@ -11,12 +11,10 @@ from torch import Tensor
 from torch.optim import LBFGS
 
 from levin.core.module import LightningModule
-from levin.core.optimizers import SkipStep
 from levin.precision.base import Precision
-from levin.strategies.base import Strategy
 from levin.trainer.former_hooks import FORMER_KEYS, tell_of_former_keys
 from levin.trainer.gradients import Window, finisher
-from levin.utils.errors import MisconfigurationException
+from levin.utils.errors import MisconfigurationException, SkipStep
 from levin.utils.overrides import overrides
 from levin.utils.rank import rank_zero_warn
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from levin.core.metrics import Metrics
     from levin.core.optimizers import LightningOptimizer
+    from levin.strategies.base import Strategy
     from levin.trainer.dispatch import HookTable
     from levin.trainer.gradients import Watch
     from levin.trainer.progress import Progress
@@ -409,7 +408,7 @@ def step_for(run: Run) -> Step:
 def bind_step(run: Run, name: str) -> Callable[..., Any]:
     """A step of the module as loops call it: with as many of batch, batch_idx, dataloader_idx as it takes."""
     module = run.module
-    step = run.strategy.redirect(module, name, steps_backward=not module.automatic_optimization)
+    step = run.strategy.redirect(module, name)
     if run.compiler is not None:
         step = run.compiler(step)
     accepts = num_arguments(getattr(module, name))
@@ -461,7 +460,9 @@ def _backward(run: Run) -> Callable[..., None]:
     """What computes gradients: the module's own way, or the strategy's."""
     custom, precision = _override(run, "backward"), run.strategy.precision
     if custom is not None:
-        return lambda loss, *args, **kwargs: custom(precision.pre_backward(loss), *args, **kwargs)
+        return run.strategy.settled_backward(
+            lambda loss, *args, **kwargs: custom(precision.pre_backward(loss), *args, **kwargs)
+        )
     label = f"[Strategy]{type(run.strategy).__name__}.backward"
     return run.profiler.wrap(label, run.strategy.settled_backward())
 
@@ -537,7 +538,7 @@ def _asks_for_loss(run: Run, optimizer: Optimizer) -> bool:
     is_torchs = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)
     return (
         not is_torchs
-        or overrides(strategy, "optimizer_step", Strategy)
+        or strategy.steps_its_own_way
         or overrides(strategy.precision, "optimizer_step", Precision)
     )
 

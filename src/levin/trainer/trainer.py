@@ -399,6 +399,8 @@ class Trainer(RunningTrainer):
         if self.run.watch is not None:
             self.run.watch.hear()
         with self.profiler.profile("save_checkpoint"):
+            if self.run.companions is None or not self.run.companions.is_failing:  # else nobody answers
+                self.strategy.level(also_optimizers=not weights_only)
             rest = None if weights_only else self.fit_loop.state_dict()
             checkpoint = saving.dump(self.run, self.callbacks, rest)
             saving.describe(self.run, checkpoint, filepath, weights_only=bool(weights_only))

@@ -33,6 +33,10 @@ class NonFiniteError(FloatingPointError):
     """A loss or a gradient is NaN or infinite, and ``Trainer(on_nonfinite="raise")`` asked to be told."""
 
 
+class SkipStep(Exception):
+    """Raised from an optimizer's closure: the step is to be left out, its weights and state as they were."""
+
+
 class RankFailedError(RuntimeError):
     """Another process of the run failed, so that this one ends, too; the message is that process's own."""
 
