@@ -77,7 +77,7 @@ def start(
     dist.init_process_group(
         backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout
     )
-    atexit.register(_leave)
+    atexit.register(leave)
 
 
 def bind_store(timeout: timedelta = DEFAULT_TIMEOUT, address: str = "127.0.0.1", port: int = 0) -> Any:
@@ -92,6 +92,11 @@ def hold(store: Any) -> None:
 
 
 _held: Any = None
+
+
+def join_store(address: str, port: int, prefix: str, timeout: timedelta = DEFAULT_TIMEOUT) -> Any:
+    """A part of its own of a store that another process has bound, or is about to bind."""
+    return PrefixStore(prefix, TCPStore(address, port, None, is_master=False, timeout=timeout))
 
 
 def default_store() -> Any:
@@ -127,7 +132,7 @@ def _check_size(place: Place) -> None:
         )
 
 
-def _leave() -> None:
+def leave() -> None:
     """Leave the group when the process ends; who holds the store stays until the others have left."""
     if not is_started():
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from levin.distributed import group, watch
 from levin.launchers.base import Launcher
+from levin.launchers.orphans import die_with_parent
 from levin.utils.errors import MisconfigurationException
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _STARTED_IN = (
 )  # a relative path on the command line is relative to this, wherever the program went
 _PERIOD_S = 0.1
 _KILL_AFTER_S = 5.0
-_DIES_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -77,7 +76,7 @@ class ScriptLauncher(Launcher):
         shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "NODE_RANK": str(node_rank)}
         for local_rank in range(1, self._num_processes):
             env = {**os.environ, **shared, "LOCAL_RANK": str(local_rank)}
-            preparation = _die_with_parent if threading.current_thread() is threading.main_thread() else None
+            preparation = die_with_parent if threading.current_thread() is threading.main_thread() else None
             _children.append(
                 subprocess.Popen(  # the function makes one system call
                     _hydras(command, local_rank), env=env, cwd=folder, preexec_fn=preparation
@@ -130,12 +129,6 @@ def _hydras(command: list[str], local_rank: int) -> list[str]:
         settings = ["-cp", os.path.join(folder, config.output_subdir), "-cn", "config.yaml"]
     name = f"hydra.job.name={config.job.name}_rank_{local_rank}"
     return [*program, *settings, f'hydra.run.dir="{folder}"', name, "hydra.output_subdir=null"]
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel (Linux's) to end this process with the one that started it, even by kill -9."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
 
 
 def _supervise(first_rank: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from levin.clusters import LightningEnvironment, find_cluster
 from levin.distributed import collectives, group
 from levin.distributed.watch import Watch
-from levin.launchers import ScriptLauncher
+from levin.launchers import FunctionLauncher, ScriptLauncher
 from levin.strategies.base import Strategy
 from levin.utils.rank import rank_zero_only
 
@@ -131,10 +131,18 @@ class ParallelStrategy(Strategy):
 
     @property
     def launcher(self) -> Launcher | None:
-        """What starts the other processes of this machine; None where something else has."""
+        """What starts the other processes of this machine; None where something else has, or there are none."""
         if self._cluster.creates_processes_externally or self.num_processes == 1:
             return None
-        return ScriptLauncher(self._cluster, self.num_processes, self.num_nodes)
+        if self.start_method == "popen":
+            return ScriptLauncher(self._cluster, self.num_processes, self.num_nodes)
+        return FunctionLauncher(
+            self._cluster,
+            self.num_processes,
+            self.num_nodes,
+            self.start_method,
+            uses_cuda=self.root_device.type == "cuda",
+        )
 
     # ------------------------------------------------------------------ set up and put away
 

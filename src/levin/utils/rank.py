@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from levin.utils.errors import LevinDeprecationWarning, PossibleUserWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 P = ParamSpec("P")
@@ -60,6 +61,16 @@ class RankZeroOnly:
             return fn(*args, **kwargs) if self.rank == 0 else default
 
         return on_rank_zero
+
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Within it, this process does nothing that rank 0 alone does: another one does it."""
+        rank, self.rank = self.rank, -1
+        try:
+            yield
+        finally:
+            self.rank = rank
 
 
 rank_zero_only: RankZeroOnly = RankZeroOnly(rank_from_environment() or 0)
