@@ -43,7 +43,7 @@ _KILL_AFTER_SECOND_S = 2.0  # Ctrl-C was pressed twice
 _PRELOADED = ["torch", "levin.trainer.trainer", "levin.strategies"]  # by the server that forks processes
 _IMPORTS_AGAIN = (
     "It ended before it could begin. strategy='ddp_spawn' and 'ddp_forkserver' import the program again in "
-    "each process: what starts the training has to stand under `if __name__ == \"__main__\":`. "
+    'each process: what starts the training has to stand under `if __name__ == "__main__":`. '
     "strategy='ddp_fork' needs no such line. What the process said stands above."
 )
 
@@ -132,7 +132,9 @@ class FunctionLauncher(Launcher):
         with _noted(signals) as noted:
             try:
                 for local_rank in range(self._num_processes):
-                    workers.append(self._start(local_rank, orders, call if parcel is None else parcel, workers))
+                    workers.append(
+                        self._start(local_rank, orders, call if parcel is None else parcel, workers)
+                    )
                 return _Crew(workers, noted, receive).wait()
             finally:
                 for worker in workers:
@@ -143,7 +145,7 @@ class FunctionLauncher(Launcher):
             raise RuntimeError(
                 "This process is one of those that the program starts, and it imports the program to find "
                 "what it is to run: it must not start others. Put what starts the training under "
-                "`if __name__ == \"__main__\":`."
+                '`if __name__ == "__main__":`.'
             )
         if self._start_method not in multiprocessing.get_all_start_methods():
             raise RuntimeError(f"This system can't {self._start_method}. Use strategy='ddp_spawn' or 'ddp'.")
@@ -269,7 +271,7 @@ class _Worker:
         status = self.process.exitcode  # first: what it sent before that is read below
         with suppress(EOFError, OSError):
             while self.pipe.poll():
-                yield pickle.loads(self.pipe.recv_bytes())  # noqa: S301  # of our own process
+                yield pickle.loads(self.pipe.recv_bytes())
         if status is not None and not self.is_over:
             yield "gone", status
 
@@ -309,7 +311,9 @@ class _Crew:
         Returns:
             What the first one returned.
         """
-        while left := [worker for worker in self.workers if worker.process.exitcode is None or not worker.is_over]:
+        while left := [
+            worker for worker in self.workers if worker.process.exitcode is None or not worker.is_over
+        ]:
             connection.wait([each for worker in left for each in self._ends(worker)], timeout=_PERIOD_S)
             for worker in left:
                 for kind, content in worker.read():
@@ -521,4 +525,3 @@ def _failure_of(rank: int, error: BaseException) -> _Failure:
         is_stop=not isinstance(error, Exception),
         is_consequence=isinstance(error, RankFailedError),
     )
-

@@ -112,7 +112,7 @@ class _ByValue:
         """How an object is packed: tensors of devices by way of the host, if so wanted."""
         if self.to_host and isinstance(obj, Tensor) and obj.device.type not in ("cpu", "meta"):
             host = nn.Parameter(obj.detach().cpu()) if isinstance(obj, nn.Parameter) else obj.detach().cpu()
-            return host.__reduce_ex__(4)
+            return host.__reduce_ex__(4)  # type: ignore[no-untyped-call]  # torch's
         base = getattr(super(), "reducer_override", None)
         return NotImplemented if base is None else base(obj)
 
@@ -128,7 +128,9 @@ class _Unpickler(pickle.Unpickler):
 
 def _is_shared(obj: Any) -> bool:
     if isinstance(obj, Tensor):
-        return type(obj) is Tensor and obj.device.type == "cpu" and not obj.is_sparse and obj.is_shared()
+        return (
+            type(obj) is Tensor and obj.device.type == "cpu" and not obj.is_sparse and bool(obj.is_shared())
+        )  # type: ignore[no-untyped-call]  # torch's
     return type(obj).__module__.startswith("multiprocessing.")
 
 
@@ -155,15 +157,20 @@ def _culprit(
 ) -> tuple[str, Any, Exception]:
     """The innermost part that can't be packed, where it is, and why."""
     for _ in range(_MOST_NAMES):
-        for part_name, part in _parts(obj):
-            try:
-                _packed(kind, part, places, to_host=False)
-            except Exception as inner:  # whatever it is, it is the reason
-                obj, name, error = part, name + part_name, inner
-                break
-        else:
+        failing = ((part_name, part, _error_of(kind, part, places)) for part_name, part in _parts(obj))
+        found = next((each for each in failing if each[2] is not None), None)
+        if found is None:
             break
+        name, obj, error = name + found[0], found[1], found[2] or error
     return name, obj, error
+
+
+def _error_of(kind: type[Any], obj: Any, places: dict[int, int]) -> Exception | None:
+    try:
+        _packed(kind, obj, places, to_host=False)
+    except Exception as error:  # whatever it is, it is the reason
+        return error
+    return None
 
 
 def _parts(obj: Any) -> Iterable[tuple[str, Any]]:

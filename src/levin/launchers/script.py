@@ -12,19 +12,19 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from levin.distributed import group, watch
 from levin.launchers.base import Launcher
 from levin.launchers.orphans import die_with_parent
 from levin.utils.errors import MisconfigurationException
+from levin.utils.start import STARTED_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from levin.clusters.base import ClusterEnvironment
 
-_STARTED_IN = (
-    os.getcwd()
-)  # a relative path on the command line is relative to this, wherever the program went
 _PERIOD_S = 0.1
 _KILL_AFTER_S = 5.0
 
@@ -71,8 +71,10 @@ class ScriptLauncher(Launcher):
             )
         world = self._num_processes * self._num_nodes
         os.environ["WORLD_SIZE"] = str(world)
-        threads = max(1, (os.cpu_count() or 1) // self._num_processes)
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        if not os.environ.get("OMP_NUM_THREADS"):
+            threads = max(1, (os.cpu_count() or 1) // self._num_processes)
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+            torch.set_num_threads(threads)  # torch has read the variable already in this process
         shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "NODE_RANK": str(node_rank)}
         for local_rank in range(1, self._num_processes):
             env = {**os.environ, **shared, "LOCAL_RANK": str(local_rank)}
@@ -87,7 +89,7 @@ class ScriptLauncher(Launcher):
         threading.Thread(target=_supervise, args=(first,), name="levin-launcher", daemon=True).start()
 
 
-def _command() -> tuple[list[str], str]:
+def _command() -> tuple[list[str], str | None]:
     """The command that started this process, and where.
 
     Raises:
@@ -99,7 +101,7 @@ def _command() -> tuple[list[str], str]:
             "strategy='ddp' starts the program again for each device, and there is no script to start: this "
             "one came from a terminal or a pipe. Use strategy='ddp_fork', or 'ddp_spawn'."
         )
-    return [sys.executable, *arguments], _STARTED_IN
+    return [sys.executable, *arguments], STARTED_IN
 
 
 def _has_program(arguments: Sequence[str]) -> bool:
@@ -133,10 +135,12 @@ def _hydras(command: list[str], local_rank: int) -> list[str]:
 
 def _supervise(first_rank: int) -> None:
     """Look after the other processes: if one fails, none goes on."""
+    watching: watch.Watch | None = None
     while True:
+        watching = watch.current() or watching  # the last run's: what ended it may end the processes, too
         for local_rank, child in enumerate(_children, start=1):
-            status, watching = child.poll(), watch.current()
-            if status and (watching is None or watching.stop is None):
+            status = child.poll()
+            if status and (watching is None or (watching.stop is None and watching.failure is None)):
                 _end_after(first_rank + local_rank, status)
                 return
         time.sleep(_PERIOD_S)
@@ -145,11 +149,16 @@ def _supervise(first_rank: int) -> None:
 def _end_after(rank: int, status: int) -> None:
     """A process failed: let this one learn of it, give all time to end, and see to it that they do."""
     watching = watch.current()
+    how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     if watching is not None:
-        how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         with suppress(Exception):
             watching.report(rank, f"The process was {how}, and told nothing.")
     _kill_after(_KILL_AFTER_S)
+    if watching is None:  # nobody else ends this one
+        sys.stderr.write(f"\nRank {rank} was {how}: the program ends.\n")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        watch.leave_at_once()
 
 
 def _kill_after(seconds: float) -> None:

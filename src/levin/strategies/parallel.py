@@ -131,7 +131,7 @@ class ParallelStrategy(Strategy):
 
     @property
     def launcher(self) -> Launcher | None:
-        """What starts the other processes of this machine; None where something else has, or there are none."""
+        """What starts the other processes of this machine; None where they are there, or none are needed."""
         if self._cluster.creates_processes_externally or self.num_processes == 1:
             return None
         if self.start_method == "popen":

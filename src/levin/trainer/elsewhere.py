@@ -18,7 +18,6 @@ from levin.utils.seed import collect_rng_state, set_rng_state
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from torch import Tensor
 
     from levin.trainer.states import TrainerStatus
@@ -186,19 +185,21 @@ def _tensors(module: LightningModule) -> dict[str, dict[str, Tensor]]:
 def _set_tensors(trainer: Trainer, tensors: dict[str, dict[str, Tensor]]) -> None:
     """Copy values into the module's own tensors; what a run makes first is made here, too."""
     module = trainer.run.module
-    present = dict(module.named_parameters(remove_duplicate=False))
-    if present.keys() != tensors["parameters"].keys() and overrides(module, "configure_model", LightningModule):
+    present: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    if present.keys() != tensors["parameters"].keys() and overrides(
+        module, "configure_model", LightningModule
+    ):
         with trainer.strategy.module_init_context():
             module.configure_model()
         present = dict(module.named_parameters(remove_duplicate=False))
     present.update(module.named_buffers(remove_duplicate=False))
     for name, value in {**tensors["parameters"], **tensors["buffers"]}.items():
         if name in present:
-            _set(present[name].data, value) or setattr(present[name], "data", value)
+            _set(present[name], value)
 
 
-def _set(mine: torch.Tensor, value: Tensor) -> bool:
-    fits = mine.shape == value.shape and mine.dtype == value.dtype and mine.device == value.device
-    if fits:
-        mine.copy_(value)
-    return fits
+def _set(mine: Tensor, value: Tensor) -> None:
+    if mine.shape == value.shape and mine.dtype == value.dtype and mine.device == value.device:
+        mine.data.copy_(value)
+    else:  # a run may have converted it, or given it its shape
+        mine.data = value

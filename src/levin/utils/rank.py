@@ -26,7 +26,7 @@ log: logging.Logger = logging.getLogger("levin")
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 # Frames of these packages are never what a warning is about.
-_INNER_PACKAGES = {"levin", "torch", "contextlib", "functools", "importlib"}
+_INNER_PACKAGES = {"levin", "torch", "contextlib", "functools", "importlib", "multiprocessing"}
 
 
 def rank_from_environment() -> int | None:
@@ -61,7 +61,6 @@ class RankZeroOnly:
             return fn(*args, **kwargs) if self.rank == 0 else default
 
         return on_rank_zero
-
 
     @contextmanager
     def silent(self) -> Iterator[None]:
