@@ -39,6 +39,7 @@ START_METHODS = ("spawn", "fork", "forkserver")
 
 _PERIOD_S = 0.1
 _KILL_AFTER_S = 30.0  # a process failed: how long the others may take to save what they have, and end
+_KILL_EARLY_AFTER_S = 2.0  # the same, before they have met: they wait for the one that failed
 _KILL_AFTER_SECOND_S = 2.0  # Ctrl-C was pressed twice
 _PRELOADED = ["torch", "levin.trainer.trainer", "levin.strategies"]  # by the server that forks processes
 _IMPORTS_AGAIN = (
@@ -78,9 +79,6 @@ class FunctionLauncher(Launcher):
         *,
         uses_cuda: bool = False,
     ) -> None:
-        if start_method not in START_METHODS:
-            known = ", ".join(map(repr, ("popen", *START_METHODS)))
-            raise ValueError(f"start_method={start_method!r} is not known. Known: {known}.")
         self._environment = environment
         self._num_processes = num_processes
         self._num_nodes = num_nodes
@@ -232,6 +230,7 @@ class _Failure:
         content: The exception, packed; None where that can't be done.
         is_stop: Whether it was asked to end, and all were.
         is_consequence: Whether it only follows from another worker's.
+        is_early: Whether the workers had not met yet: nobody has anything to save.
         status: The exit status of a worker that told nothing.
     """
 
@@ -240,6 +239,7 @@ class _Failure:
     content: bytes | None = None
     is_stop: bool = False
     is_consequence: bool = False
+    is_early: bool = False
     status: int | None = None
 
     def error(self) -> BaseException:
@@ -347,7 +347,8 @@ class _Crew:
         self.failures.append(failure)
         if failure.is_stop:
             return
-        self.kill_at = min(self.kill_at, time.monotonic() + _KILL_AFTER_S)
+        patience_s = _KILL_EARLY_AFTER_S if failure.is_early else _KILL_AFTER_S
+        self.kill_at = min(self.kill_at, time.monotonic() + patience_s)
         if failure.status is not None:
             for worker in self.workers:
                 worker.tell(failure)
@@ -378,7 +379,7 @@ def _silent_end(worker: _Worker, status: int) -> _Failure:
         text = _IMPORTS_AGAIN
     elif status == -signal.SIGKILL:
         text += " Was it killed, or was the machine out of memory?"
-    return _Failure(worker.rank, text, status=status)
+    return _Failure(worker.rank, text, is_early=not worker.has_begun, status=status)
 
 
 @dataclass
@@ -524,4 +525,5 @@ def _failure_of(rank: int, error: BaseException) -> _Failure:
         content,
         is_stop=not isinstance(error, Exception),
         is_consequence=isinstance(error, RankFailedError),
+        is_early=not group.is_started(),
     )

@@ -128,9 +128,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _is_shared(obj: Any) -> bool:
     if isinstance(obj, Tensor):
-        return (
-            type(obj) is Tensor and obj.device.type == "cpu" and not obj.is_sparse and bool(obj.is_shared())
-        )  # type: ignore[no-untyped-call]  # torch's
+        is_plain = type(obj) is Tensor and obj.device.type == "cpu" and not obj.is_sparse
+        return is_plain and bool(obj.is_shared())  # type: ignore[no-untyped-call]  # torch's
     return type(obj).__module__.startswith("multiprocessing.")
 
 

@@ -9,7 +9,7 @@ import torch
 from levin.clusters import LightningEnvironment, find_cluster
 from levin.distributed import collectives, group
 from levin.distributed.watch import Watch
-from levin.launchers import FunctionLauncher, ScriptLauncher
+from levin.launchers import START_METHODS, FunctionLauncher, ScriptLauncher
 from levin.strategies.base import Strategy
 from levin.utils.rank import rank_zero_only
 
@@ -48,6 +48,9 @@ class ParallelStrategy(Strategy):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if start_method not in ("popen", *START_METHODS):
+            known = ", ".join(map(repr, ("popen", *START_METHODS)))
+            raise ValueError(f"start_method={start_method!r} is not known. Known: {known}.")
         self.parallel_devices = parallel_devices
         self.cluster_environment: ClusterEnvironment | None = cluster_environment
         self.layer_sync: LayerSync | None = None
