@@ -103,7 +103,9 @@ def test_callbacks_come_back_as_the_first_process_left_them(tmp_path):
             self.lock = (value for value in ())  # what can't be sent stays there
 
     notes, checkpoint, module = Notes(), ModelCheckpoint(tmp_path, monitor="val"), Model()
-    trainer(tmp_path, callbacks=[notes, checkpoint]).fit(module, loader(), loader())
+    trainer(tmp_path, enable_checkpointing=True, callbacks=[notes, checkpoint]).fit(
+        module, loader(), loader()
+    )
     assert len(notes.losses) == 8
     assert notes.model is module
     assert notes.lock is None

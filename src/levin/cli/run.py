@@ -38,8 +38,6 @@ def main(arguments: Sequence[str]) -> int:
     """
     given = _parse(arguments)
     os.environ.update(environment(given))
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.distributed.run"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="levin-run-", ignore_cleanup_errors=True) as room:
         return _run(given, room)
 
@@ -182,6 +180,9 @@ def _run(given: argparse.Namespace, room: str) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import launch_agent
 
+    for name in list(logging.Logger.manager.loggerDict):
+        if name.startswith("torch.distributed"):  # the program's own words are the last ones
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     command = ["-u", *(["-m"] if given.module else []), given.program, *given.arguments]
     try:
         with _stopped_by_signals(SignalException):

@@ -29,6 +29,7 @@ _PERIOD_S = 0.1
 _KILL_AFTER_S = 5.0
 
 _children: list[subprocess.Popen[bytes]] = []
+_last_watch: watch.Watch | None = None
 
 
 class ScriptLauncher(Launcher):
@@ -84,8 +85,8 @@ class ScriptLauncher(Launcher):
                     _hydras(command, local_rank), env=env, cwd=folder, preexec_fn=preparation
                 )
             )
-        atexit.register(_end_children)
         first = node_rank * self._num_processes
+        atexit.register(_end_children, first)
         threading.Thread(target=_supervise, args=(first,), name="levin-launcher", daemon=True).start()
 
 
@@ -135,44 +136,56 @@ def _hydras(command: list[str], local_rank: int) -> list[str]:
 
 def _supervise(first_rank: int) -> None:
     """Look after the other processes: if one fails, none goes on."""
-    watching: watch.Watch | None = None
-    while True:
-        watching = watch.current() or watching  # the last run's: what ended it may end the processes, too
-        for local_rank, child in enumerate(_children, start=1):
-            status = child.poll()
-            if status and (watching is None or (watching.stop is None and watching.failure is None)):
-                _end_after(first_rank + local_rank, status)
-                return
+    while not _failed(first_rank):
         time.sleep(_PERIOD_S)
-
-
-def _end_after(rank: int, status: int) -> None:
-    """A process failed: let this one learn of it, give all time to end, and see to it that they do."""
+    rank, status = _failed(first_rank)[0]
     watching = watch.current()
-    how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     if watching is not None:
         with suppress(Exception):
-            watching.report(rank, f"The process was {how}, and told nothing.")
-    _kill_after(_KILL_AFTER_S)
+            watching.report(rank, f"The process was {_how(status)}, and told nothing.")
+    time.sleep(_KILL_AFTER_S)  # this process may be about to end as that one did
+    _kill_rest()
     if watching is None:  # nobody else ends this one
-        sys.stderr.write(f"\nRank {rank} was {how}: the program ends.\n")
-        sys.stderr.flush()
-        sys.stdout.flush()
-        watch.leave_at_once()
+        _end_with(rank, status)
 
 
-def _kill_after(seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(child.poll() is None for child in _children):
-        time.sleep(_PERIOD_S)
+def _failed(first_rank: int) -> list[tuple[int, int]]:
+    """Rank and status of processes that failed, if it is not known why: a run may have been asked to end."""
+    global _last_watch  # of the newest run: what ended it may end the processes, too
+    _last_watch = watch.current() or _last_watch
+    if _last_watch is not None and (_last_watch.stop is not None or _last_watch.failure is not None):
+        return []
+    return [
+        (first_rank + place, child.returncode) for place, child in enumerate(_children, 1) if child.poll()
+    ]
+
+
+def _how(status: int) -> str:
+    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+
+def _end_with(rank: int, status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"\nRank {rank} was {_how(status)}: the program ends.\n")
+    sys.stderr.flush()
+    watch.leave_at_once(status if status > 0 else 128 - status)
+
+
+def _kill_rest() -> None:
     for child in _children:
         if child.poll() is None:
             child.kill()
 
 
-def _end_children() -> None:
+def _end_children(first_rank: int) -> None:
     """This process ends: the others may take as long as they need, if it ends well."""
     if getattr(sys, "last_type", None) is not None:  # of an exception that nobody caught
-        _kill_after(_KILL_AFTER_S)
+        deadline = time.monotonic() + _KILL_AFTER_S
+        while time.monotonic() < deadline and any(child.poll() is None for child in _children):
+            time.sleep(_PERIOD_S)
+        _kill_rest()
     for child in _children:
         child.wait()
+    for rank, status in _failed(first_rank)[:1]:
+        if getattr(sys, "last_type", None) is None:
+            _end_with(rank, status)
