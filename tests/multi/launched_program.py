@@ -66,10 +66,17 @@ def main(arguments=None):
     data = DataLoader(TensorDataset(torch.randn(16, 4)), batch_size=2)
     keep = ModelCheckpoint(given.folder, every_n_train_steps=2, save_on_exception=True)
     trainer = L.Trainer(
-        accelerator="cpu", devices=given.devices, num_nodes=given.num_nodes, strategy=given.strategy, callbacks=[keep], logger=False,
-        max_epochs=500 if given.act == "wait" else 2, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=given.folder,
-    )  # fmt: skip
+        accelerator="cpu",
+        devices=given.devices,
+        num_nodes=given.num_nodes,
+        strategy=given.strategy,
+        callbacks=[keep],
+        logger=False,
+        max_epochs=500 if given.act == "wait" else 2,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=given.folder,
+    )
     module = Model(given.act)
     if given.lock:
         module.net.lock = threading.Lock()

@@ -231,7 +231,7 @@ def test_a_run_in_this_process_before_does_not_disturb(tmp_path):
 
 
 def test_an_unknown_start_method_is_refused_by_name():
-    with pytest.raises(ValueError, match="start_method='thread' is not known.*'forkserver'"):
+    with pytest.raises(ValueError, match=r"start_method='thread' is not known.*'forkserver'"):
         DDPStrategy(start_method="thread")
 
 
@@ -254,11 +254,11 @@ def raise_value_error():
 
 
 def raise_unpackable():
-    class Odd(Exception):
+    class OddError(Exception):
         def __init__(self, one, two):
             super().__init__(one)
 
-    raise Odd(1, 2)
+    raise OddError(1, 2)
 
 
 def kill_itself():
@@ -271,7 +271,7 @@ def interrupt():
 
 def test_an_error_of_a_worker_is_raised_here_with_its_rank_and_traceback(tmp_path):
     fit, module = trainer(tmp_path), Failing(raise_value_error)
-    with pytest.raises(ValueError, match="^boom$") as caught:
+    with pytest.raises(ValueError, match=r"^boom$") as caught:
         fit.fit(module, loader())
     told = str(caught.value.__cause__)
     assert "Rank 1 on" in told
@@ -280,12 +280,12 @@ def test_an_error_of_a_worker_is_raised_here_with_its_rank_and_traceback(tmp_pat
 
 
 def test_an_error_that_cannot_be_sent_is_told(tmp_path):
-    with pytest.raises(RankFailedError, match=r"(?s)Rank 1 on .* failed:.*Odd: 1"):
+    with pytest.raises(RankFailedError, match=r"(?s)Rank 1 on .* failed:.*OddError: 1"):
         trainer(tmp_path).fit(Failing(raise_unpackable), loader())
 
 
 def test_a_worker_that_was_killed_is_told_by_name(tmp_path):
-    with pytest.raises(RankFailedError, match="(?s)Rank 1 on .* ended by SIGKILL"):
+    with pytest.raises(RankFailedError, match=r"(?s)Rank 1 on .* ended by SIGKILL"):
         trainer(tmp_path).fit(Failing(kill_itself), loader())
 
 

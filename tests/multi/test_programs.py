@@ -188,10 +188,11 @@ def test_hydra_makes_one_folder_for_a_job(tmp_path, jobs):
         f"{text}\nimport hydra\n\n\n@hydra.main(version_base=None, config_path=None, config_name=None)\n"
         "def job(config):\n"
         "    out = hydra.core.hydra_config.HydraConfig.get().runtime.output_dir\n"
-        "    main([os.path.join(out, 'here'), '--note', str(config.lr)])\n\n\nif __name__ == '__main__':\n    job()\n"
+        "    main([os.path.join(out, 'here'), '--note', str(config.lr)])\n\n\n"
+        "if __name__ == '__main__':\n    job()\n"
     )
     multirun = ["--multirun", "+lr=1,2"] if jobs == 2 else ["+lr=1"]
-    status, out, err = run("train.py", *multirun, cwd=tmp_path)
+    status, _, err = run("train.py", *multirun, cwd=tmp_path)
     assert status == 0, err
     kept = [path.parent for path in tmp_path.rglob("here")]
     assert len(kept) == jobs

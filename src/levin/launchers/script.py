@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,24 @@ _KILL_AFTER_S = 5.0
 
 _children: list[subprocess.Popen[bytes]] = []
 _last_watch: watch.Watch | None = None
+
+
+@dataclass
+class _Started:
+    """How the others were started.
+
+    Attributes:
+        job: The job of Hydra that they do, too.
+        chose_port: Whether nobody had chosen a port before.
+        is_supervised: Whether there is a thread that looks after them.
+    """
+
+    job: str | None = None
+    chose_port: bool = False
+    is_supervised: bool = False
+
+
+_started = _Started()
 
 
 class ScriptLauncher(Launcher):
@@ -56,7 +75,11 @@ class ScriptLauncher(Launcher):
 
     def start_others(self) -> None:
         """Start the others, if that has not been done."""
-        if self._environment.creates_processes_externally or _children or group.is_started():
+        if self._environment.creates_processes_externally:
+            return
+        if _children and _job() != _started.job:
+            _see_off()
+        if _children or group.is_started():
             return
         command, folder = _command()
         address, port = self._environment.main_address, self._environment.main_port
@@ -64,6 +87,7 @@ class ScriptLauncher(Launcher):
         if node_rank == 0:
             store = group.bind_store(address=address, port=port)
             group.hold(store)
+            _started.chose_port = not port
             port = port or self._environment.share_port(store.port)
         elif not port:
             raise MisconfigurationException(
@@ -86,6 +110,10 @@ class ScriptLauncher(Launcher):
                 )
             )
         first = node_rank * self._num_processes
+        _started.job = _job()
+        if _started.is_supervised:
+            return
+        _started.is_supervised = True
         atexit.register(_end_children, first)
         threading.Thread(target=_supervise, args=(first,), name="levin-launcher", daemon=True).start()
 
@@ -118,13 +146,31 @@ def _has_program(arguments: Sequence[str]) -> bool:
     return False
 
 
-def _hydras(command: list[str], local_rank: int) -> list[str]:
-    """The command for a job of Hydra: with the same settings and folder, one of a multirun as well."""
+def _job() -> str | None:
+    """The folder of the job that Hydra runs; None without Hydra."""
     hydra = sys.modules.get("hydra.core.hydra_config")
     if hydra is None or not hydra.HydraConfig.initialized():
+        return None
+    folder: str = os.path.abspath(hydra.HydraConfig.get().runtime.output_dir)
+    return folder
+
+
+def _see_off() -> None:
+    """The others have done their job of Hydra's, and end; this process goes on with the next one."""
+    for child in _children:
+        child.wait()
+    _children.clear()
+    group.leave()
+    if _started.chose_port:
+        os.environ.pop("MASTER_PORT", None)
+
+
+def _hydras(command: list[str], local_rank: int) -> list[str]:
+    """The command for a job of Hydra: with the same settings and folder, one of a multirun as well."""
+    folder = _job()
+    if folder is None:
         return command
-    config = hydra.HydraConfig.get()
-    folder = os.path.abspath(config.runtime.output_dir)
+    config = sys.modules["hydra.core.hydra_config"].HydraConfig.get()
     program = command[: len(command) - len(sys.argv[1:])]
     if config.output_subdir is None:
         settings = list(config.overrides.task)

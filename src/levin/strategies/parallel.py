@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from levin.launchers import Launcher
     from levin.strategies.layer_sync import LayerSync
 
-_runs = 0  # of this program that had several processes: the same number in each of them
-
 
 class ParallelStrategy(Strategy):
     """One process for each device.
@@ -178,12 +176,10 @@ class ParallelStrategy(Strategy):
         Returns:
             The watch, not started yet; None where there are no others.
         """
-        global _runs  # counted over the life of the program
         if self.world_size == 1:
             return None
-        _runs += 1
         silence_s = max(self._timeout.total_seconds(), 10.0)
-        return Watch(group.default_store(), self.place, _runs, silence_s=min(silence_s, 60.0))
+        return Watch(group.default_store(), self.place, group.next_run(), silence_s=min(silence_s, 60.0))
 
     def teardown(self) -> None:
         """Give the devices back; the group stays for the next run of the program."""
