@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
@@ -186,7 +187,7 @@ def _parts(obj: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _described(part: Any) -> str:
-    if hasattr(part, "__qualname__"):
+    if isinstance(part, (type, FunctionType)):
         return f"{part.__module__}.{part.__qualname__}"
     kind = type(part)
     return f"a {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")

@@ -55,7 +55,8 @@ def test_the_help_tells_of_all_options(capsys):
 def test_a_program_finds_what_was_chosen_for_its_fabric(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    names = "LT_CLI_USED,LT_ACCELERATOR,LT_STRATEGY,LT_DEVICES,LT_NUM_NODES,LT_PRECISION,WORLD_SIZE,OMP_NUM_THREADS"
+    chosen = ("CLI_USED", "ACCELERATOR", "STRATEGY", "DEVICES", "NUM_NODES", "PRECISION")
+    names = ",".join([*(f"LT_{name}" for name in chosen), "WORLD_SIZE", "OMP_NUM_THREADS"])
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-m", "levin", "run", "--accelerator", "cpu", "--strategy", "ddp", "--devices", "2",
