@@ -121,6 +121,26 @@ def test_no_process_outlives_a_program_that_is_killed(tmp_path, strategy):
     process.communicate(timeout=LIMIT_S)  # ends when all processes have
 
 
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("ipykernel", "nbclient")),
+    reason="no Jupyter here",
+)
+@pytest.mark.parametrize("strategy", ["auto", "ddp_spawn"])
+def test_a_notebook_trains_in_two_processes_and_goes_on(tmp_path, strategy):
+    text = PROGRAM.read_text().partition("if __name__")[0].replace("from __future__ import annotations", "")
+    (tmp_path / "drive.py").write_text(
+        "import nbclient, nbformat\n"
+        f'cells = [{text!r}, \'main(["here", "--strategy", "{strategy}", "--twice"])\', \'print(40 + 2)\']\n'
+        "book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])\n"
+        "nbclient.NotebookClient(book, timeout=50).execute()\n"
+        "print(''.join(out.get('text', '') for cell in book.cells for out in cell.outputs))\n"
+    )
+    status, out, err = run("drive.py", cwd=tmp_path)
+    assert status == 0, err
+    assert "end 0 12 2" in out
+    assert "42" in out
+
+
 # ---------------------------------------------------------------------- the script again
 
 
