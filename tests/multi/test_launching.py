@@ -319,3 +319,18 @@ def test_a_launcher_raises_what_any_process_raised():
     launcher = FunctionLauncher(LightningEnvironment(), 2, start_method="fork")
     with pytest.raises(LookupError, match="nothing here"):
         launcher.launch(fail_in_rank_one)
+
+
+def form_a_group():
+    from levin.distributed import group
+
+    group.start(
+        group.Place(0, 1), backend="gloo", address="127.0.0.1", port=0, share_port=lambda port: port or 0
+    )
+    FunctionLauncher(LightningEnvironment(), 2, start_method="fork").launch(add, 1)
+
+
+def test_a_process_of_a_group_is_told_that_it_starts_no_functions():
+    launcher = FunctionLauncher(LightningEnvironment(), 1, start_method="fork")
+    with pytest.raises(RuntimeError, match="in a group of processes already"):
+        launcher.launch(form_a_group)

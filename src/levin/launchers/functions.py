@@ -145,6 +145,12 @@ class FunctionLauncher(Launcher):
                 "what it is to run: it must not start others. Put what starts the training under "
                 '`if __name__ == "__main__":`.'
             )
+        if group.is_started():
+            raise RuntimeError(
+                "This process is in a group of processes already: an earlier run of strategy='ddp', or the "
+                f"program itself, has formed it. Use strategy='ddp' here, too, or 'ddp_{self._start_method}' "
+                "in all runs of the program."
+            )
         if self._start_method not in multiprocessing.get_all_start_methods():
             raise RuntimeError(f"This system can't {self._start_method}. Use strategy='ddp_spawn' or 'ddp'.")
         is_late = self._uses_cuda and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch's
