@@ -34,6 +34,8 @@ class Model(L.LightningModule):
             say("training", rank, os.getpid())
         if self.act == "wait":
             time.sleep(0.01)
+        if self.act == "hang" and step == 2:
+            time.sleep(50)
         if step == 5 and rank == 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
             if self.act == "raise":
                 raise ValueError("boom")

@@ -113,6 +113,18 @@ def test_a_signal_to_the_program_ends_the_run_well(tmp_path, strategy, number, s
     assert checkpoints(tmp_path / "here")
 
 
+def test_ctrl_c_pressed_twice_ends_a_run_in_the_middle_of_a_batch(tmp_path):
+    process = start(PROGRAM, "here", "--strategy", "ddp_fork", "--act", "hang", cwd=tmp_path)
+    until_both_train(process)
+    process.send_signal(signal.SIGINT)
+    heard = 0
+    while heard < 2:
+        heard += "Press again" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+
+
 @pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn", "ddp"])
 def test_no_process_outlives_a_program_that_is_killed(tmp_path, strategy):
     process = start(PROGRAM, "here", "--strategy", strategy, "--act", "wait", cwd=tmp_path)
