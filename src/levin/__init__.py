@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from levin._version import __version__
 from levin.utils import former
+from levin.utils import start as _start  # noqa: F401  # it notes the folder that the program was started in
 from levin.utils.lazy import load_on_use
 
 if TYPE_CHECKING:

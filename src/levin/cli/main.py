@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "ckpt": Command("levin.cli.ckpt", "look at checkpoints: ls, show, verify, diff, export, prune"),
     "demo": Command("levin.cli.demo", "train a small network on handwritten digits, and draw its curves"),
+    "run": Command("levin.cli.run", "run a program in several processes, and again when one of them fails"),
     "verify-resume": Command(
         "levin.cli.verify_resume", "kill a training program again and again, and prove that nothing is lost"
     ),

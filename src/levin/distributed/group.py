@@ -77,7 +77,7 @@ def start(
     dist.init_process_group(
         backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout
     )
-    atexit.register(_leave)
+    atexit.register(leave)
 
 
 def bind_store(timeout: timedelta = DEFAULT_TIMEOUT, address: str = "127.0.0.1", port: int = 0) -> Any:
@@ -92,6 +92,19 @@ def hold(store: Any) -> None:
 
 
 _held: Any = None
+_runs = 0  # that this process has done in its group
+
+
+def next_run() -> int:
+    """The number of a run that begins: the same in all processes of the group."""
+    global _runs  # see above
+    _runs += 1
+    return _runs
+
+
+def join_store(address: str, port: int, prefix: str, timeout: timedelta = DEFAULT_TIMEOUT) -> Any:
+    """A part of its own of a store that another process has bound, or is about to bind."""
+    return PrefixStore(prefix, TCPStore(address, port, None, is_master=False, timeout=timeout))
 
 
 def default_store() -> Any:
@@ -139,10 +152,12 @@ def _check_size(place: Place) -> None:
         )
 
 
-def _leave() -> None:
+def leave() -> None:
     """Leave the group when the process ends; who holds the store stays until the others have left."""
+    global _runs, _held  # see above
     if not is_started():
         return
+    _runs, _held = 0, None
     store, rank, world_size = default_store(), dist.get_rank(), dist.get_world_size()
     try:
         store.set_timeout(_AT_THE_END)

@@ -110,6 +110,8 @@ class Watch:
         self._is_over = threading.Event()
         self._main = threading.get_ident()
         self._parent = os.getppid()
+        # that of rank 0 may be a shell, which is gone when somebody logs out
+        self._must_have_parent = place.rank != 0 or "TORCHELASTIC_RUN_ID" in os.environ
         self._name: str | None = None  # of the collective operation that is waited in
         self._number = 0  # of collective operations
         self._turns = 0
@@ -309,7 +311,7 @@ class Watch:
     def _look(self) -> None:
         """Look once."""
         self._looks += 1
-        if os.getppid() != self._parent and self._place.rank != 0:
+        if os.getppid() != self._parent and self._must_have_parent:
             self._end_with(Failure(0, self._place.host, "The process that started the others is gone."))
         self._hear_of_failure()
         self._hear_of_stop()
@@ -463,11 +465,11 @@ def _told(error: BaseException) -> str:
     return "".join(summary.format())
 
 
-def leave_at_once() -> None:
+def leave_at_once(status: int = 1) -> None:
     """End this process without waiting for anything, and its loaders' processes with it."""
     for child in multiprocessing.active_children():
         child.kill()
-    os._exit(1)
+    os._exit(status)
 
 
 _INNER = tuple(

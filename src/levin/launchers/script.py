@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import signal
 import subprocess
@@ -11,25 +10,45 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from levin.distributed import group, watch
 from levin.launchers.base import Launcher
+from levin.launchers.orphans import die_with_parent
 from levin.utils.errors import MisconfigurationException
+from levin.utils.start import STARTED_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from levin.clusters.base import ClusterEnvironment
 
-_STARTED_IN = (
-    os.getcwd()
-)  # a relative path on the command line is relative to this, wherever the program went
 _PERIOD_S = 0.1
 _KILL_AFTER_S = 5.0
-_DIES_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 _children: list[subprocess.Popen[bytes]] = []
+_last_watch: watch.Watch | None = None
+
+
+@dataclass
+class _Started:
+    """How the others were started.
+
+    Attributes:
+        job: The job of Hydra that they do, too.
+        chose_port: Whether nobody had chosen a port before.
+        is_supervised: Whether there is a thread that looks after them.
+    """
+
+    job: str | None = None
+    chose_port: bool = False
+    is_supervised: bool = False
+
+
+_started = _Started()
 
 
 class ScriptLauncher(Launcher):
@@ -56,7 +75,11 @@ class ScriptLauncher(Launcher):
 
     def start_others(self) -> None:
         """Start the others, if that has not been done."""
-        if self._environment.creates_processes_externally or _children or group.is_started():
+        if self._environment.creates_processes_externally:
+            return
+        if _children and _job() != _started.job:
+            _see_off()
+        if _children or group.is_started():
             return
         command, folder = _command()
         address, port = self._environment.main_address, self._environment.main_port
@@ -64,6 +87,7 @@ class ScriptLauncher(Launcher):
         if node_rank == 0:
             store = group.bind_store(address=address, port=port)
             group.hold(store)
+            _started.chose_port = not port
             port = port or self._environment.share_port(store.port)
         elif not port:
             raise MisconfigurationException(
@@ -72,23 +96,29 @@ class ScriptLauncher(Launcher):
             )
         world = self._num_processes * self._num_nodes
         os.environ["WORLD_SIZE"] = str(world)
-        threads = max(1, (os.cpu_count() or 1) // self._num_processes)
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        if not os.environ.get("OMP_NUM_THREADS"):
+            threads = max(1, (os.cpu_count() or 1) // self._num_processes)
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+            torch.set_num_threads(threads)  # torch has read the variable already in this process
         shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "NODE_RANK": str(node_rank)}
         for local_rank in range(1, self._num_processes):
             env = {**os.environ, **shared, "LOCAL_RANK": str(local_rank)}
-            preparation = _die_with_parent if threading.current_thread() is threading.main_thread() else None
+            preparation = die_with_parent if threading.current_thread() is threading.main_thread() else None
             _children.append(
                 subprocess.Popen(  # the function makes one system call
                     _hydras(command, local_rank), env=env, cwd=folder, preexec_fn=preparation
                 )
             )
-        atexit.register(_end_children)
         first = node_rank * self._num_processes
+        _started.job = _job()
+        if _started.is_supervised:
+            return
+        _started.is_supervised = True
+        atexit.register(_end_children, first)
         threading.Thread(target=_supervise, args=(first,), name="levin-launcher", daemon=True).start()
 
 
-def _command() -> tuple[list[str], str]:
+def _command() -> tuple[list[str], str | None]:
     """The command that started this process, and where.
 
     Raises:
@@ -100,7 +130,7 @@ def _command() -> tuple[list[str], str]:
             "strategy='ddp' starts the program again for each device, and there is no script to start: this "
             "one came from a terminal or a pipe. Use strategy='ddp_fork', or 'ddp_spawn'."
         )
-    return [sys.executable, *arguments], _STARTED_IN
+    return [sys.executable, *arguments], STARTED_IN
 
 
 def _has_program(arguments: Sequence[str]) -> bool:
@@ -116,13 +146,31 @@ def _has_program(arguments: Sequence[str]) -> bool:
     return False
 
 
-def _hydras(command: list[str], local_rank: int) -> list[str]:
-    """The command for a job of Hydra: with the same settings and folder, one of a multirun as well."""
+def _job() -> str | None:
+    """The folder of the job that Hydra runs; None without Hydra."""
     hydra = sys.modules.get("hydra.core.hydra_config")
     if hydra is None or not hydra.HydraConfig.initialized():
+        return None
+    folder: str = os.path.abspath(hydra.HydraConfig.get().runtime.output_dir)
+    return folder
+
+
+def _see_off() -> None:
+    """The others have done their job of Hydra's, and end; this process goes on with the next one."""
+    for child in _children:
+        child.wait()
+    _children.clear()
+    group.leave()
+    if _started.chose_port:
+        os.environ.pop("MASTER_PORT", None)
+
+
+def _hydras(command: list[str], local_rank: int) -> list[str]:
+    """The command for a job of Hydra: with the same settings and folder, one of a multirun as well."""
+    folder = _job()
+    if folder is None:
         return command
-    config = hydra.HydraConfig.get()
-    folder = os.path.abspath(config.runtime.output_dir)
+    config = sys.modules["hydra.core.hydra_config"].HydraConfig.get()
     program = command[: len(command) - len(sys.argv[1:])]
     if config.output_subdir is None:
         settings = list(config.overrides.task)
@@ -132,45 +180,58 @@ def _hydras(command: list[str], local_rank: int) -> list[str]:
     return [*program, *settings, f'hydra.run.dir="{folder}"', name, "hydra.output_subdir=null"]
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel (Linux's) to end this process with the one that started it, even by kill -9."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
-
-
 def _supervise(first_rank: int) -> None:
     """Look after the other processes: if one fails, none goes on."""
-    while True:
-        for local_rank, child in enumerate(_children, start=1):
-            status, watching = child.poll(), watch.current()
-            if status and (watching is None or watching.stop is None):
-                _end_after(first_rank + local_rank, status)
-                return
+    while not _failed(first_rank):
         time.sleep(_PERIOD_S)
-
-
-def _end_after(rank: int, status: int) -> None:
-    """A process failed: let this one learn of it, give all time to end, and see to it that they do."""
+    rank, status = _failed(first_rank)[0]
     watching = watch.current()
     if watching is not None:
-        how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         with suppress(Exception):
-            watching.report(rank, f"The process was {how}, and told nothing.")
-    _kill_after(_KILL_AFTER_S)
+            watching.report(rank, f"The process was {_how(status)}, and told nothing.")
+    time.sleep(_KILL_AFTER_S)  # this process may be about to end as that one did
+    _kill_rest()
+    if watching is None:  # nobody else ends this one
+        _end_with(rank, status)
 
 
-def _kill_after(seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(child.poll() is None for child in _children):
-        time.sleep(_PERIOD_S)
+def _failed(first_rank: int) -> list[tuple[int, int]]:
+    """Rank and status of processes that failed, if it is not known why: a run may have been asked to end."""
+    global _last_watch  # of the newest run: what ended it may end the processes, too
+    _last_watch = watch.current() or _last_watch
+    if _last_watch is not None and (_last_watch.stop is not None or _last_watch.failure is not None):
+        return []
+    return [
+        (first_rank + place, child.returncode) for place, child in enumerate(_children, 1) if child.poll()
+    ]
+
+
+def _how(status: int) -> str:
+    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+
+def _end_with(rank: int, status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"\nRank {rank} was {_how(status)}: the program ends.\n")
+    sys.stderr.flush()
+    watch.leave_at_once(status if status > 0 else 128 - status)
+
+
+def _kill_rest() -> None:
     for child in _children:
         if child.poll() is None:
             child.kill()
 
 
-def _end_children() -> None:
+def _end_children(first_rank: int) -> None:
     """This process ends: the others may take as long as they need, if it ends well."""
     if getattr(sys, "last_type", None) is not None:  # of an exception that nobody caught
-        _kill_after(_KILL_AFTER_S)
+        deadline = time.monotonic() + _KILL_AFTER_S
+        while time.monotonic() < deadline and any(child.poll() is None for child in _children):
+            time.sleep(_PERIOD_S)
+        _kill_rest()
     for child in _children:
         child.wait()
+    for rank, status in _failed(first_rank)[:1]:
+        if getattr(sys, "last_type", None) is None:
+            _end_with(rank, status)

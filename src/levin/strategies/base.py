@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from levin.accelerators.base import Accelerator
     from levin.distributed.watch import Watch
+    from levin.launchers import Launcher
 
 
 class Strategy(ABC):
@@ -93,6 +94,11 @@ class Strategy(ABC):
     def precision_plugin(self) -> Precision:
         """The precision."""
         return self.precision
+
+    @property
+    def launcher(self) -> Launcher | None:
+        """What starts the other processes of this machine; None where there are none, or they are there."""
+        return None
 
     # ------------------------------------------------------------------ set up and put away
 

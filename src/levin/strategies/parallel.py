@@ -9,7 +9,7 @@ import torch
 from levin.clusters import LightningEnvironment, find_cluster
 from levin.distributed import collectives, group
 from levin.distributed.watch import Watch
-from levin.launchers import ScriptLauncher
+from levin.launchers import START_METHODS, FunctionLauncher, ScriptLauncher
 from levin.strategies.base import Strategy
 from levin.utils.rank import rank_zero_only
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from levin.clusters import ClusterEnvironment
     from levin.launchers import Launcher
     from levin.strategies.layer_sync import LayerSync
-
-_runs = 0  # of this program that had several processes: the same number in each of them
 
 
 class ParallelStrategy(Strategy):
@@ -50,6 +48,9 @@ class ParallelStrategy(Strategy):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if start_method not in ("popen", *START_METHODS):
+            known = ", ".join(map(repr, ("popen", *START_METHODS)))
+            raise ValueError(f"start_method={start_method!r} is not known. Known: {known}.")
         self.parallel_devices = parallel_devices
         self.cluster_environment: ClusterEnvironment | None = cluster_environment
         self.layer_sync: LayerSync | None = None
@@ -128,10 +129,18 @@ class ParallelStrategy(Strategy):
 
     @property
     def launcher(self) -> Launcher | None:
-        """What starts the other processes of this machine; None where something else has."""
+        """What starts the other processes of this machine; None where they are there, or none are needed."""
         if self._cluster.creates_processes_externally or self.num_processes == 1:
             return None
-        return ScriptLauncher(self._cluster, self.num_processes, self.num_nodes)
+        if self.start_method == "popen":
+            return ScriptLauncher(self._cluster, self.num_processes, self.num_nodes)
+        return FunctionLauncher(
+            self._cluster,
+            self.num_processes,
+            self.num_nodes,
+            self.start_method,
+            uses_cuda=self.root_device.type == "cuda",
+        )
 
     # ------------------------------------------------------------------ set up and put away
 
@@ -164,14 +173,11 @@ class ParallelStrategy(Strategy):
         Returns:
             The watch, not started yet; None where there are no others.
         """
-        global _runs  # counted over the life of the program
         if self.world_size == 1:
             return None
-        _runs += 1
-        silence_s = max(self.timeout.total_seconds(), 10.0)
-        return Watch(
-            group.default_store(), group.second_line(), self.place, _runs, silence_s=min(silence_s, 60.0)
-        )
+        silence_s = min(max(self.timeout.total_seconds(), 10.0), 60.0)
+        lines = group.default_store(), group.second_line()
+        return Watch(*lines, self.place, group.next_run(), silence_s=silence_s)
 
     def teardown(self) -> None:
         """Give the devices back; the group stays for the next run of the program."""

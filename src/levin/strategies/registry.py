@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 StrategyRegistry: Registry[Strategy] = Registry("strategy", entry_point_group="levin.strategies")
 """Strategies by name. ``StrategyRegistry.register("mine", MyStrategy, setting=1)`` adds one."""
 
-_STARTS = {"": "popen", "_spawn": "spawn", "_fork": "fork", "_notebook": "fork"}
+_STARTS = {"": "popen", "_spawn": "spawn", "_fork": "fork", "_forkserver": "forkserver", "_notebook": "fork"}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "": {},
     "_find_unused_parameters_true": {"find_unused_parameters": True},

@@ -161,6 +161,10 @@ class HookTable:
     def _label(self, name: str, owner: str) -> None:
         self._labels.setdefault(name, []).append(owner)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # each run looks anew who listens, in its own process
+        return {"_metrics": self._metrics, "_profiler": self._profiler, "_labels": {}, "_modules": {}}
+
     def __str__(self) -> str:
         """Each hook that somebody listens to, with the listeners in the order in which they run."""
         width = max((len(name) for name in self._labels), default=0)

@@ -19,6 +19,7 @@ from levin.trainer import choosing, saving, settings
 from levin.trainer.companions import Companions
 from levin.trainer.dataloaders import DataSource
 from levin.trainer.dispatch import check_hook_names
+from levin.trainer.elsewhere import run_elsewhere, take_back
 from levin.trainer.former_hooks import explain
 from levin.trainer.parts import with_callbacks_of
 from levin.trainer.signals import heard
@@ -28,14 +29,16 @@ from levin.trainer.verify import check_datamodule, check_module, verify
 from levin.trainer.view import TrainerView
 from levin.utils.errors import MisconfigurationException, shorten_traceback
 from levin.utils.overrides import overrides
-from levin.utils.rank import rank_zero_info, rank_zero_warn
+from levin.utils.rank import rank_zero_info, rank_zero_only, rank_zero_warn
 from levin.utils.seed import isolate_rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from levin.launchers import FunctionLauncher
     from levin.trainer.choosing import Choice
+    from levin.trainer.elsewhere import Outcome
     from levin.trainer.evaluate import EvaluationLoop
     from levin.trainer.fit import FitLoop
     from levin.trainer.predict import PredictionLoop
@@ -91,6 +94,53 @@ class RunningTrainer(TrainerView):
                 self._part()
         if state.request is not None:  # it came when all was done; what comes after the run is to end as well
             raise state.request
+
+    def _elsewhere(
+        self,
+        launcher: FunctionLauncher,
+        fn: TrainerFn,
+        model: LightningModule | None,
+        given: dict[str, Any],
+        **rest: Any,
+    ) -> Any:
+        """Call this entry point in new processes, once it is known to make sense, and wait for them.
+
+        Args:
+            launcher: What starts them.
+            fn: The entry point.
+            model: Its module.
+            given: Its loaders.
+            **rest: Its other arguments.
+
+        Returns:
+            What it returned in the first of them.
+        """
+        module, source = self._attach(fn, model, given, rest["datamodule"])
+        state, trainer = self.state, cast("Trainer", self)
+        try:
+            with rank_zero_only.silent():  # what there is to say is said there
+                self._verify(module, source)
+        except BaseException as error:
+            explain(error, module)
+            self._fail(error)
+            raise
+        finally:
+            state.stage = None
+            self._detach_callbacks()
+        word = "{}_dataloaders" if fn is TrainerFn.FITTING else "dataloaders"
+        loaders = {word.format(kind): loader for kind, loader in given.items()}
+        outcomes: list[Outcome] = []
+        try:
+            result = run_elsewhere(trainer, launcher, {"model": model, **loaders, **rest}, outcomes.append)
+            state.status = TrainerStatus.FINISHED
+        except BaseException as error:
+            state.status = TrainerStatus.INTERRUPTED
+            state.request = None if isinstance(error, Exception) else error
+            raise
+        finally:
+            for outcome in outcomes:
+                self._ckpt_path = take_back(trainer, outcome)
+        return result
 
     def _attach(
         self,

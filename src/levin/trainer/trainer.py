@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from levin import resolve as hardware
 from levin.core.metrics import Metrics
@@ -25,6 +25,7 @@ from levin.trainer.arguments import (
     without_extras,
 )
 from levin.trainer.dispatch import HookTable
+from levin.trainer.elsewhere import function_launcher
 from levin.trainer.evaluate import EvaluationLoop
 from levin.trainer.fit import FitLoop
 from levin.trainer.former_names import as_today, with_former
@@ -295,6 +296,12 @@ class Trainer(RunningTrainer):
         resume, self.run.resume_from = self.run.resume_from, None
         path = resume if ckpt_path is None else ckpt_path
         self.run.reset = names_of(reset)
+        if (launcher := function_launcher(self)) is not None:
+            self._elsewhere(
+                launcher, TrainerFn.FITTING, model, given, datamodule=datamodule, ckpt_path=path,
+                weights_only=weights_only, reset=reset,
+            )  # fmt: skip
+            return
         with self._running(TrainerFn.FITTING, model, given, datamodule, path, weights_only):
             self._sanity_check()
             self.fit_loop.run()
@@ -325,6 +332,14 @@ class Trainer(RunningTrainer):
             For each dataloader the logged names and their values.
         """
         given = with_former(Trainer.validate, {"val": dataloaders}, former)
+        if (launcher := function_launcher(self)) is not None:
+            return cast(
+                "list[dict[str, float]]",
+                self._elsewhere(
+                    launcher, TrainerFn.VALIDATING, model, given, datamodule=datamodule,
+                    ckpt_path=ckpt_path, weights_only=weights_only, verbose=verbose,
+                ),
+            )  # fmt: skip
         with self._running(TrainerFn.VALIDATING, model, given, datamodule, ckpt_path, weights_only):
             results = self.validate_loop.run()
         self._show(results, "validate", verbose)
@@ -343,6 +358,14 @@ class Trainer(RunningTrainer):
     ) -> list[dict[str, float]]:
         """Test a module; arguments and result are those of `validate`."""
         given = with_former(Trainer.test, {"test": dataloaders}, former)
+        if (launcher := function_launcher(self)) is not None:
+            return cast(
+                "list[dict[str, float]]",
+                self._elsewhere(
+                    launcher, TrainerFn.TESTING, model, given, datamodule=datamodule,
+                    ckpt_path=ckpt_path, weights_only=weights_only, verbose=verbose,
+                ),
+            )  # fmt: skip
         with self._running(TrainerFn.TESTING, model, given, datamodule, ckpt_path, weights_only):
             results = self.test_loop.run()
         self._show(results, "test", verbose)
@@ -375,6 +398,14 @@ class Trainer(RunningTrainer):
         """
         self.predict_loop.return_predictions = return_predictions is not False
         given = with_former(Trainer.predict, {"predict": dataloaders}, former)
+        if (launcher := function_launcher(self)) is not None:
+            return cast(
+                "list[Any] | None",
+                self._elsewhere(
+                    launcher, TrainerFn.PREDICTING, model, given, datamodule=datamodule,
+                    ckpt_path=ckpt_path, weights_only=weights_only, return_predictions=return_predictions,
+                ),
+            )  # fmt: skip
         with self._running(TrainerFn.PREDICTING, model, given, datamodule, ckpt_path, weights_only):
             return self.predict_loop.run()
 

@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from levin.utils.errors import LevinDeprecationWarning, PossibleUserWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 P = ParamSpec("P")
@@ -25,7 +26,7 @@ log: logging.Logger = logging.getLogger("levin")
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 # Frames of these packages are never what a warning is about.
-_INNER_PACKAGES = {"levin", "torch", "contextlib", "functools", "importlib"}
+_INNER_PACKAGES = {"levin", "torch", "contextlib", "functools", "importlib", "multiprocessing"}
 
 
 def rank_from_environment() -> int | None:
@@ -60,6 +61,15 @@ class RankZeroOnly:
             return fn(*args, **kwargs) if self.rank == 0 else default
 
         return on_rank_zero
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Within it, this process does nothing that rank 0 alone does: another one does it."""
+        rank, self.rank = self.rank, -1
+        try:
+            yield
+        finally:
+            self.rank = rank
 
 
 rank_zero_only: RankZeroOnly = RankZeroOnly(rank_from_environment() or 0)
