@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from levin.distributed import watch
-from levin.distributed.group import is_started
+from levin.distributed.group import further, is_started
 from levin.utils.apply import apply_to_collection
 
 if TYPE_CHECKING:
@@ -250,16 +250,6 @@ def in_turn(first: Callable[[], Any], *, is_first: bool, label: str, room: str =
     return watching.act(first, label, room) if is_first else watching.wait_for(room)
 
 
-def new_group(timeout: timedelta, backend: str | None = None) -> Any:
-    """All processes once more, with messages of their own. All of them have to call it.
-
-    Args:
-        timeout: How long to wait for one another.
-        backend: What moves the tensors; by default what does in the group of all.
-    """
-    return dist.new_group(timeout=timeout, backend=backend)
-
-
 class Votes:
     """A question that all processes answer while they compute, so that nobody waits for the count.
 
@@ -270,13 +260,14 @@ class Votes:
     """
 
     def __init__(self, timeout: timedelta) -> None:
-        self._group = new_group(timeout, "gloo")
+        self._timeout = timeout
         self._asked: tuple[Any, Tensor] | None = None
 
     def ask(self, vote: bool) -> None:
         """Give this process's vote; the others' arrive meanwhile."""
         box = torch.tensor([int(vote)])
-        self._asked = (dist.all_reduce(box, group=self._group, async_op=True), box)
+        group = further("votes", self._timeout, "gloo")
+        self._asked = (dist.all_reduce(box, group=group, async_op=True), box)
 
     def count(self) -> int:
         """How many said yes to the newest question."""

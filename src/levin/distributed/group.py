@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import socket
 from dataclasses import dataclass
@@ -124,6 +125,25 @@ def second_line() -> Any:
 _second: tuple[Any, Any] | None = None
 
 
+def further(name: str, timeout: timedelta, backend: str | None = None) -> Any:
+    """All processes once more, with messages of their own; the same group for the same name.
+
+    They all have to ask for it. It is kept here alone, so that it is gone before the interpreter is: gloo's
+    threads must not be ended under it.
+
+    Args:
+        name: What it is for.
+        timeout: How long to wait for one another.
+        backend: What moves the tensors; by default what does in the group of all.
+    """
+    if name not in _further:
+        _further[name] = dist.new_group(timeout=timeout, backend=backend)
+    return _further[name]
+
+
+_further: dict[str, Any] = {}
+
+
 def _store(
     place: Place, address: str, port: int, share_port: Callable[[int | None], int], timeout: timedelta
 ) -> Any:
@@ -158,6 +178,7 @@ def leave() -> None:
     if not is_started():
         return
     _runs, _held = 0, None
+    _further.clear()
     store, rank, world_size = default_store(), dist.get_rank(), dist.get_world_size()
     try:
         store.set_timeout(_AT_THE_END)
@@ -165,5 +186,6 @@ def leave() -> None:
         if rank == 0:
             store.wait([f"levin/left/{other}" for other in range(world_size)])
         dist.destroy_process_group()
+        gc.collect()
     except RuntimeError:  # the others are gone already, or don't come: nobody is waited for any longer
         return

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from levin.distributed import collectives
+from levin.distributed import collectives, group
 from levin.strategies.averaging import level
 from levin.strategies.communication import Communication, as_torch_wants, wrapper_options
 from levin.strategies.compression import LowRank
@@ -93,7 +93,6 @@ class DDPStrategy(ParallelStrategy):
         self._averaging: Averaging | None = None
         self._low_rank: LowRank | None = None
         self._machine: Any = None  # the group of this machine's processes
-        self._gradients: Any = None  # the group that nothing but gradients travel in
 
     # ------------------------------------------------------------------ set up and put away
 
@@ -145,9 +144,7 @@ class DDPStrategy(ParallelStrategy):
         """A group for gradients alone, so that nothing else gets in their way; None for the one of all."""
         if self.root_device.type != "cpu":  # each is a lot of memory there
             return None
-        if self._gradients is None:
-            self._gradients = collectives.new_group(self.timeout)
-        return self._gradients
+        return group.further("gradients", self.timeout)
 
     def _take_communication(self, module: nn.Module) -> None:
         """Make what a run has of its own to average gradients and weights."""
