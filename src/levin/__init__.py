@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from levin import core as core
     from levin import data as data
     from levin import demos as demos
+    from levin import distributed as distributed
     from levin import fabric as fabric
+    from levin import launchers as launchers
     from levin import loggers as loggers
     from levin import precision as precision
     from levin import profilers as profilers

@@ -442,7 +442,11 @@ def exactly():
 @pytest.mark.usefixtures("exactly")
 @pytest.mark.filterwarnings("ignore:A train dataloader gave 8 batches", "ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize(
+    "step",
+    [7, pytest.param(3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.nightly)],
+    ids=["some", "many", "all"],
+)
 def test_a_run_goes_on_from_every_point_to_the_same_bits(program, step, quiet, tmp_path):
     saver = SaveAlways(tmp_path)
     whole = GoesOn(program, quiet, callbacks=[saver])

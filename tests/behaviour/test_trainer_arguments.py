@@ -55,7 +55,7 @@ def test_arguments_may_be_given_in_order():
 
 
 def test_too_many_arguments_and_doubled_ones_are_refused():
-    with pytest.raises(TypeError, match="takes 46 arguments, and got 50"):
+    with pytest.raises(TypeError, match="takes 47 arguments, and got 50"):
         L.Trainer(*range(50))
     with pytest.raises(TypeError, match=r"'accelerator' twice: .*'cpu'.*'gpu'"):
         L.Trainer("cpu", accelerator="gpu")

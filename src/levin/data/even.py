@@ -95,7 +95,8 @@ class Even(Sampler[Any]):
     """
 
     def __init__(self, part: Any, first: Any) -> None:
-        self.part, self.first = part, first
+        self.part: Any = part
+        self.first: Any = first
         # whoever asks a loader for them finds them
         for name in ("batch_size", "drop_last", "sampler"):
             setattr(self, name, getattr(part, name, None))

@@ -57,7 +57,7 @@ class ShardSampler(DistributedSampler[Any]):
         )
         self.sampler: Any = sampler
         self._begun: tuple[int, int, list[Any] | None] | None = None  # epoch, place, order
-        self.num_samples = len(self)
+        self.num_samples: int = len(self)
 
     @property
     def first(self) -> int:
@@ -86,7 +86,8 @@ class ShardSampler(DistributedSampler[Any]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._begun, self.seed = None if state["begun"] is None else tuple(state["begun"]), state["seed"]
+        self._begun = None if state["begun"] is None else tuple(state["begun"])
+        self.seed: int = state["seed"]
 
     def __len__(self) -> int:
         size = len(self.sampler) - self.first
@@ -137,7 +138,10 @@ class ShardBatches(BatchSampler):
 
     def __init__(self, batches: Any, *, num_replicas: int, rank: int, seed: int) -> None:
         self.batches = batches
-        self.num_replicas, self.rank, self.seed, self.epoch = num_replicas, rank, seed, 0
+        self.num_replicas: int = num_replicas
+        self.rank: int = rank
+        self.seed: int = seed
+        self.epoch: int = 0
         # whoever asks a loader for them finds them
         for name in ("batch_size", "drop_last", "sampler"):
             setattr(self, name, getattr(batches, name, None))
@@ -183,7 +187,8 @@ class ShardStream(Iterable[Any]):
         self, loader: Any, *, num_replicas: int, rank: int, gather: Callable[[Any], list[Any]]
     ) -> None:
         self.loader = loader
-        self.num_replicas, self.rank = num_replicas, rank
+        self.num_replicas: int = num_replicas
+        self.rank: int = rank
         self._gather = gather
         self.is_same: bool | None = None  # in all processes
 

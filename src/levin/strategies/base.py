@@ -78,7 +78,7 @@ class Strategy(ABC):
     def root_device(self) -> torch.device:
         """The device of this process."""
 
-    timeout = timedelta(minutes=30)
+    timeout: timedelta = timedelta(minutes=30)
     """How long a process waits for the others."""
     global_rank = 0
     local_rank = 0

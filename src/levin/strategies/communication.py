@@ -44,7 +44,8 @@ class Communication:
     ) -> None:
         self._compression = parse_compression(compression)
         self._local_sgd = parse_local_sgd(local_sgd)
-        self.state, self._hook, self._wrapper, self._period = state, hook, wrapper, period
+        self.state: Any = state
+        self._hook, self._wrapper, self._period = hook, wrapper, period
         self.is_post_local: bool = type(state).__name__ == "PostLocalSGDState"  # its module is slow to import
         within_node = self._local_sgd is not None and self._local_sgd.within_node
         self.steps_alone: bool = self._local_sgd is not None and not within_node

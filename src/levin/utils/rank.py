@@ -47,7 +47,7 @@ class RankZeroOnly:
     """
 
     def __init__(self, rank: int = 0) -> None:
-        self.rank = rank
+        self.rank: int = rank
 
     @overload
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R | None]: ...
