@@ -124,13 +124,14 @@ class DDPStrategy(ParallelStrategy):
         device, before = self.root_device, self.model
         if isinstance(before, DistributedDataParallel) and before.module is carrier:
             before._remove_autograd_hooks()  # type: ignore[no-untyped-call]  # noqa: SLF001  # another takes its place
-        self.model = model = DistributedDataParallel(
+        model = DistributedDataParallel(
             carrier,
             device_ids=None if device.type == "cpu" else [device.index],
             process_group=self._group_of_gradients(),
             find_unused_parameters=may_leave_out,
             **self._options,
         )
+        self.model: nn.Module | None = model
         self._averaged = _trained(carrier.module)
         self._left_out = LeftOut(model, self._averaged)
         if self._manual is not None:

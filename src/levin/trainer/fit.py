@@ -356,9 +356,9 @@ class FitLoop(TrainingData):
             tell_shortage("train", self._length, count)
         self._is_short = True
         if count:
-            self.max_batches = count
+            self.max_batches: int | float = count
             if self.validation.is_enabled and isinstance(self._run.intervals.val_check_interval, float):
-                self.val_check_batch = batches_between_validations(self._run.intervals, count)
+                self.val_check_batch: int | float = batches_between_validations(self._run.intervals, count)
 
     def _end_unforeseen(self, step: Step) -> None:
         """Do what would have come with the newest batch, had anybody known that it is the last."""
