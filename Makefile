@@ -41,6 +41,8 @@ format: $(VENV)/.with-dev
 bench: $(VENV)/.with-parity
 	$(BIN)/python benchmarks/import_cost.py
 	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/ddp_step.py
+	$(BIN)/python benchmarks/start_cost.py
 	$(BIN)/python benchmarks/checkpoint_cost.py
 
 docs: $(VENV)/.with-docs
