@@ -181,7 +181,7 @@ HARDWARE = [
     ({"accelerator": "gpu"}, MisconfigurationException, 'No supported gpu backend.*"cpu"'),
     ({"accelerator": "cuda"}, MisconfigurationException, r"not available on this machine.*\['cpu'\]"),
     ({"accelerator": "cpuu"}, ValueError, "Did you mean 'cpu'.*Known: 'auto', 'gpu'"),
-    ({"accelerator": "tpu"}, ValueError, "'tpu' is not known. levin has no support for it. Known"),
+    ({"accelerator": "tpu"}, ValueError, "'tpu' is not supported: levin runs on CPU, CUDA and MPS"),
     ({"devices": 0}, MisconfigurationException, "devices=0 asks for no device"),
     ({"devices": "0"}, MisconfigurationException, "devices='0' asks for no device"),
     ({"devices": []}, MisconfigurationException, r"devices=\[\] asks for no device"),
