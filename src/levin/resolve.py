@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from levin.accelerators import Accelerator, AcceleratorRegistry
 from levin.checkpoint.io import CheckpointIO
-from levin.clusters import ClusterEnvironment, find_cluster
-from levin.precision import Precision, parse_precision
+from levin.clusters import ClusterEnvironment, LightningEnvironment, find_cluster
+from levin.distributed import group
+from levin.precision import MixedPrecision, Precision, parse_precision
 from levin.strategies import (
     LayerSync,
     ParallelStrategy,
@@ -20,7 +21,7 @@ from levin.strategies import (
     StrategyRegistry,
     TorchSyncBatchNorm,
 )
-from levin.utils.errors import MisconfigurationException
+from levin.utils.errors import MisconfigurationException, PossibleUserWarning
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -75,11 +76,10 @@ def resolve(
     chosen_plugins = parse_plugins(plugins, precision)
     chosen = choose_accelerator(accelerator, strategy)
     cluster = choose_cluster(strategy, chosen_plugins)
-    found = parse_devices(chosen, devices, num_nodes, cluster)
-    chosen_strategy = choose_strategy(strategy, found, num_nodes, chosen)
+    found = choose_devices(devices, chosen, num_nodes, cluster, strategy)
+    is_one = len(found) * num_nodes == 1 and not (devices == "auto" and _counted(cluster) > 1)
+    chosen_strategy = choose_strategy(strategy, found, num_nodes, chosen, is_one=is_one)
     connect(chosen_strategy, found, num_nodes, cluster)
-    if sync_batchnorm and not isinstance(chosen_strategy, ParallelStrategy):
-        rank_zero_info("`sync_batchnorm=True` changes nothing on a single device.")
     choose_layer_sync(chosen_strategy, chosen_plugins, sync_batchnorm=sync_batchnorm)
     choose_precision(chosen_strategy, chosen_plugins, precision)
     choose_checkpoint_io(chosen_strategy, chosen_plugins)
@@ -105,14 +105,15 @@ def parse_plugins(plugins: Any, precision: str | int | None) -> Plugins:
     for plugin in given:
         kind = next((name for name, base in kinds.items() if isinstance(plugin, base)), None)
         if kind is None:
-            hint = f" For a strategy write strategy={plugin!r}." if isinstance(plugin, str) else ""
+            is_strategy = isinstance(plugin, (str, Strategy))
+            hint = f" For a strategy write strategy={_told(plugin)}." if is_strategy else ""
             raise MisconfigurationException(
-                f"`plugins` holds {plugin!r}, which is no plugin. A plugin is an instance of "
+                f"`plugins` holds {_told(plugin)}, which is no plugin. A plugin is an instance of "
                 f"{', '.join(b.__name__ for b in kinds.values())}.{hint}"
             )
         if kind in found:
             raise MisconfigurationException(
-                f"`plugins` holds two of a kind: {found[kind]!r} and {plugin!r}. Give one."
+                f"`plugins` holds two of a kind: {_told(found[kind])} and {_told(plugin)}. Give one."
             )
         found[kind] = plugin
     if "precision" in found and precision is not None:
@@ -123,6 +124,13 @@ def parse_plugins(plugins: Any, precision: str | int | None) -> Plugins:
     return Plugins(**found)
 
 
+def _told(value: Any) -> str:
+    """A value as messages show it: without the address of an object that has no text of its own."""
+    its: Any = type(value).__repr__
+    return f"{type(value).__name__}()" if its is object.__repr__ else repr(value)
+
+
+_OTHER_HARDWARE = "levin runs on CPU, CUDA and MPS devices"
 _OTHER_DEVICES = ("tpu", "xla", "hpu", "ipu")  # known, and not "gpu" misspelt
 
 
@@ -130,15 +138,13 @@ def _meant(word: str, known: list[str]) -> str:
     """A guess at what an unknown accelerator was meant to be, for a message."""
     if word in _REMOVED_STRATEGIES or word.startswith(_PARALLEL_STRATEGIES):
         return f" It is the name of a strategy: did you mean strategy={word!r}?"
-    if word in _OTHER_DEVICES:
-        return " levin has no support for it."
     near = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def choose_accelerator(accelerator: str | Accelerator, strategy: str | Strategy = "auto") -> Accelerator:
     """The kind of device: the one that the strategy brings, a named one, or the best one there is."""
-    own = strategy.accelerator if isinstance(strategy, Strategy) else None
+    own = _own_accelerator(strategy)
     if own is not None and accelerator == "auto":
         return own
     chosen = accelerator if isinstance(accelerator, Accelerator) else _named_accelerator(accelerator)
@@ -148,6 +154,20 @@ def choose_accelerator(accelerator: str | Accelerator, strategy: str | Strategy 
             "Leave one of the two out."
         )
     return chosen
+
+
+def _own_accelerator(strategy: str | Strategy) -> Accelerator | None:
+    if isinstance(strategy, Strategy) and strategy.accelerator is not None:
+        return strategy.accelerator
+    kinds = [device.type for device in _own_devices(strategy)]
+    return _named_accelerator(kinds[0]) if kinds and kinds[0] in AcceleratorRegistry else None
+
+
+def _own_devices(strategy: str | Strategy) -> tuple[torch.device, ...]:
+    """The devices that a strategy was made for."""
+    if isinstance(strategy, SingleDeviceStrategy):
+        return (strategy.root_device,)
+    return tuple(strategy.parallel_devices or ()) if isinstance(strategy, ParallelStrategy) else ()
 
 
 def _named_accelerator(accelerator: str) -> Accelerator:
@@ -161,6 +181,8 @@ def _named_accelerator(accelerator: str) -> Accelerator:
             )
         word = found or "cpu"
     known = sorted(AcceleratorRegistry.available())
+    if word in _OTHER_DEVICES and word not in known:
+        raise ValueError(f"accelerator={accelerator!r} is not supported: {_OTHER_HARDWARE}.")
     if word not in known:
         raise ValueError(
             f"accelerator={accelerator!r} is not known.{_meant(word, [*known, 'gpu', 'auto'])} Known: "
@@ -185,30 +207,67 @@ def choose_cluster(strategy: str | Strategy, plugins: Plugins) -> ClusterEnviron
     own = strategy.cluster_environment if isinstance(strategy, ParallelStrategy) else None
     if own is not None and plugins.cluster is not None:
         raise MisconfigurationException(
-            f"The cluster environment {plugins.cluster!r} was given as a plugin, and the strategy has its "
-            f"own: {own!r}. Leave one of the two out."
+            f"The cluster environment {_told(plugins.cluster)} was given as a plugin, and the strategy has "
+            f"its own: {_told(own)}. Leave one of the two out."
         )
     return own or plugins.cluster or find_cluster()
 
 
-def parse_devices(
-    accelerator: Accelerator, devices: int | str | list[int], num_nodes: Any, cluster: ClusterEnvironment
+def choose_devices(
+    devices: int | str | list[int],
+    accelerator: Accelerator,
+    num_nodes: Any,
+    cluster: ClusterEnvironment,
+    strategy: str | Strategy = "auto",
 ) -> tuple[torch.device, ...]:
-    """The devices of this machine; "auto" is as many as processes were started, or all there are."""
+    """The devices of this machine: those that the strategy was made for, or those that are asked for."""
     if not isinstance(num_nodes, int) or isinstance(num_nodes, bool) or num_nodes < 1:
         raise ValueError(f"num_nodes={num_nodes!r}. It is a whole number from 1 on.")
     if devices in (0, "0", []) and devices is not False:
         raise MisconfigurationException(
             f"devices={devices!r} asks for no device at all. Give a number from 1 on, or 'auto'."
         )
-    wanted: Any = devices
+    own = _own_devices(strategy)
     if devices == "auto":
+        return own or _all_devices(accelerator, num_nodes, cluster, strategy)
+    found = tuple(accelerator.get_parallel_devices(accelerator.parse_devices(devices)))
+    if own and (len(own) != len(found) or (isinstance(devices, (list, tuple)) and own != found)):
+        raise MisconfigurationException(
+            f"devices={devices!r} was given, and the strategy has its own: {', '.join(map(str, own))}. Leave "
+            "one of the two out."
+        )
+    return own or found
+
+
+def _all_devices(
+    accelerator: Accelerator, num_nodes: int, cluster: ClusterEnvironment, strategy: str | Strategy
+) -> tuple[torch.device, ...]:
+    """What "auto" means: as many as processes were started on this machine, or all there are."""
+    started = _counted(cluster)
+    if strategy == "single_device":
+        wanted: Any = 1
+    elif started and started % num_nodes == 0:
+        wanted = cluster.local_world_size() or started // num_nodes
+    elif is_interactive():
+        wanted = 1
+    else:
         wanted = accelerator.auto_device_count()
-        if cluster.creates_processes_externally and cluster.world_size() % num_nodes == 0:
-            wanted = cluster.world_size() // num_nodes
-        elif is_interactive():
-            wanted = 1
-    return tuple(accelerator.get_parallel_devices(accelerator.parse_devices(wanted)))
+    try:
+        return tuple(accelerator.get_parallel_devices(accelerator.parse_devices(wanted)))
+    except MisconfigurationException as error:
+        if not started:
+            raise
+        raise MisconfigurationException(
+            f"With num_nodes={num_nodes}, {wanted} processes were started on this machine, and each needs a "
+            f"device of its own: {error} Start as many as there are devices, or use accelerator='cpu'."
+        ) from None
+
+
+def _counted(cluster: ClusterEnvironment) -> int:
+    """How many processes somebody else has started and counted; 0 where nobody has."""
+    # this one learns the number later, from the strategy
+    is_told = cluster.creates_processes_externally and not isinstance(cluster, LightningEnvironment)
+    return cluster.world_size() if is_told else 0
 
 
 def is_interactive() -> bool:
@@ -231,7 +290,6 @@ _BAGUA = (
 )
 _SELDOM = "Use strategy='ddp', or DDPStrategy(local_sgd=8), which averages weights after every 8 steps"
 _SHARDED = "Use strategy='fsdp', which shards parameters, gradients and optimizer states"
-_OTHER_HARDWARE = "levin runs on CPU, CUDA and MPS devices"
 _REMOVED_STRATEGIES = {
     "dp": _DDP, "ddp2": _NODES, "horovod": _COMPRESSED, "bagua": _BAGUA, "hivemind": _SELDOM,
     "ddp_cpu": "Use accelerator='cpu', strategy='ddp_spawn'",
@@ -243,54 +301,75 @@ _REMOVED_STRATEGIES = {
 }  # fmt: skip
 
 _PARALLEL_STRATEGIES = ("ddp", "fsdp", "deepspeed", "xla", "single_xla", "single_tpu")
+_OPTIONS = ("ddp_find", "ddp_static")  # which the names of all ways to start processes have
 
 
 def choose_strategy(
-    strategy: str | Strategy, devices: tuple[torch.device, ...], num_nodes: int, accelerator: Accelerator
+    strategy: str | Strategy,
+    devices: tuple[torch.device, ...],
+    num_nodes: int,
+    accelerator: Accelerator,
+    *,
+    is_one: bool,
 ) -> Strategy:
-    """How the model is laid over the devices."""
-    is_one = len(devices) * num_nodes == 1
-    chosen: Strategy
-    if isinstance(strategy, Strategy):
-        chosen = strategy
-    elif not isinstance(strategy, str):
-        raise _unknown_strategy(strategy)
-    elif strategy in _REMOVED_STRATEGIES:
-        raise ValueError(f"strategy={strategy!r} was removed. {_REMOVED_STRATEGIES[strategy]}.")
-    elif strategy == "single_device" or (strategy == "auto" and is_one):
-        chosen = SingleDeviceStrategy(devices[0])
-    elif strategy == "auto":
-        chosen = StrategyRegistry.make("ddp_fork" if is_interactive() else "ddp")
-    elif strategy in StrategyRegistry:
-        chosen = StrategyRegistry.make(strategy)
-    elif strategy.startswith(_PARALLEL_STRATEGIES) and not strategy.startswith("ddp"):
+    """How the model is laid over the devices, which may be a single one."""
+    chosen = _made(strategy, devices, is_one=is_one)
+    if not isinstance(chosen, ParallelStrategy) and len(devices) * num_nodes > 1:
         raise MisconfigurationException(
-            f"strategy={strategy!r} is not in this version of levin. Use strategy='ddp', with which each "
-            "process has a whole copy of the model."
-        )
-    else:
-        raise _unknown_strategy(strategy)
-    if not isinstance(chosen, ParallelStrategy) and not is_one:
-        raise MisconfigurationException(
-            f"{len(devices)} devices on each of {num_nodes} machines were asked for, and "
-            f"{type(chosen).__name__} uses one. Use strategy='ddp', or devices=1 and num_nodes=1."
+            f"{type(chosen).__name__} uses one device, and {len(devices)} on each of num_nodes={num_nodes} "
+            "were asked for. Use strategy='ddp', or devices=1 and num_nodes=1."
         )
     if accelerator.name() == "mps" and isinstance(chosen, ParallelStrategy):
-        raise MisconfigurationException(
-            f"There is one MPS device, and strategy={strategy!r} is for several. Use strategy='auto', or "
+        asked = f"num_nodes={num_nodes}" if strategy == "auto" else f"strategy={_told(strategy)}"
+        raise ValueError(
+            f"{asked} is for several devices, and MPS devices can't work together. Leave it out, or use "
             "accelerator='cpu'."
         )
     chosen.accelerator = accelerator
     return chosen
 
 
+def _made(strategy: Any, devices: tuple[torch.device, ...], *, is_one: bool) -> Strategy:
+    if isinstance(strategy, Strategy):
+        return strategy
+    word = strategy.lower() if isinstance(strategy, str) and strategy not in StrategyRegistry else strategy
+    if word == "single_device" or (word == "auto" and is_one):
+        return SingleDeviceStrategy(devices[0])
+    if word == "auto":
+        word = "ddp_fork" if is_interactive() else "ddp"
+    if word in StrategyRegistry:
+        made: Strategy = StrategyRegistry.make(word)
+        return made
+    raise _no_strategy(strategy, word)
+
+
+def _no_strategy(strategy: Any, word: Any) -> Exception:
+    """Why there is no such strategy, and what there is."""
+    if not isinstance(word, str):
+        return _unknown_strategy(strategy)
+    if word in _REMOVED_STRATEGIES:
+        return ValueError(f"strategy={strategy!r} was removed. {_REMOVED_STRATEGIES[word]}.")
+    if word.startswith(("xla", "single_xla", "single_tpu")):
+        return MisconfigurationException(f"strategy={strategy!r} is for TPUs. {_OTHER_HARDWARE}.")
+    if word.startswith(("fsdp", "deepspeed")):
+        return MisconfigurationException(
+            f"strategy={strategy!r} is not in this version of levin. Use strategy='ddp', with which each "
+            "process has a whole copy of the model."
+        )
+    return _unknown_strategy(strategy)
+
+
 def _unknown_strategy(strategy: Any) -> ValueError:
     known = ["auto", "single_device", *StrategyRegistry.available()]
-    near = difflib.get_close_matches(str(strategy), known, n=1)
+    near = difflib.get_close_matches(str(strategy).lower(), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if isinstance(strategy, type):
+        hint = f" It is a class; an instance is needed: strategy={strategy.__name__}()."
+    options = tuple(name.removeprefix("ddp") for name in known if name.startswith(_OPTIONS))
+    shown = [name for name in known if name.startswith(_OPTIONS) or not name.endswith(options)]
     return ValueError(
-        f"strategy={strategy!r} is not known.{hint} Known: {', '.join(map(repr, known))}, or an instance of "
-        "levin.strategies.Strategy."
+        f"strategy={strategy!r} is not known.{hint} Known: {', '.join(map(repr, shown))} (and so with the "
+        "other names that begin with 'ddp'), or an instance of levin.strategies.Strategy."
     )
 
 
@@ -298,7 +377,9 @@ def connect(
     strategy: Strategy, devices: tuple[torch.device, ...], num_nodes: int, cluster: ClusterEnvironment
 ) -> None:
     """Tell a strategy of several processes which devices there are, and where it is among them."""
-    if cluster.creates_processes_externally and not isinstance(strategy, SingleDeviceStrategy):
+    if isinstance(strategy, SingleDeviceStrategy):
+        _warn_of_others(cluster)
+    elif cluster.creates_processes_externally:
         cluster.validate_settings(len(devices), num_nodes)
     if not isinstance(strategy, ParallelStrategy):
         return
@@ -311,11 +392,30 @@ def connect(
         )
 
 
+def _warn_of_others(cluster: ClusterEnvironment) -> None:
+    """Say that other processes do the same, unless they have worked together before: then that is meant."""
+    started = _counted(cluster)
+    if started > 1 and not group.is_started():
+        rank_zero_warn(
+            f"{started} processes were started, and each of them does this run alone, with all of the data: "
+            f"it is for one device. For a run of all of them leave devices out, or set it to their number on "
+            "each machine.",
+            category=PossibleUserWarning,
+        )
+
+
 def choose_layer_sync(strategy: Strategy, plugins: Plugins, *, sync_batchnorm: bool) -> None:
     """What batch norm is computed over: each process's batch, or all."""
-    if not isinstance(strategy, ParallelStrategy):
-        return
-    strategy.layer_sync = plugins.layer_sync or (TorchSyncBatchNorm() if sync_batchnorm else None)
+    wanted = plugins.layer_sync
+    if sync_batchnorm and wanted is not None and not isinstance(wanted, TorchSyncBatchNorm):
+        raise MisconfigurationException(
+            f"sync_batchnorm=True and the plugin {_told(wanted)} both choose what batch norm is computed "
+            "over. Give one."
+        )
+    if isinstance(strategy, ParallelStrategy):
+        strategy.layer_sync = wanted or (TorchSyncBatchNorm() if sync_batchnorm else None)
+    elif sync_batchnorm:
+        rank_zero_info("`sync_batchnorm=True` changes nothing on a single device.")
 
 
 def choose_precision(strategy: Strategy, plugins: Plugins, precision: str | int | None) -> None:
@@ -330,7 +430,22 @@ def choose_precision(strategy: Strategy, plugins: Plugins, precision: str | int 
             f"The precision {wanted.precision!r} was given, and the strategy has its own: "
             f"{own.precision!r}. Leave one of the two out."
         )
+    _check_precision(wanted, strategy.root_device.type)
     strategy.set_precision(wanted)
+
+
+def _check_precision(precision: Precision, device_type: str) -> None:
+    if device_type == "mps" and precision.precision == "64-true":
+        raise MisconfigurationException(
+            "precision='64-true' needs numbers of 64 bits, which MPS devices don't have. Use '32-true', or "
+            "accelerator='cpu'."
+        )
+    if isinstance(precision, MixedPrecision) and precision.device != device_type:
+        rank_zero_warn(
+            f"MixedPrecision({precision.precision!r}, {precision.device!r}) changes nothing on a "
+            f"{device_type!r} device: the run computes in 32 bits. Leave the plugin out and use "
+            f"precision={precision.precision!r}."
+        )
 
 
 def choose_checkpoint_io(strategy: Strategy, plugins: Plugins) -> None:
@@ -339,8 +454,8 @@ def choose_checkpoint_io(strategy: Strategy, plugins: Plugins) -> None:
         return
     if strategy.brings_checkpoint_io:
         raise MisconfigurationException(
-            f"The checkpoint_io {plugins.checkpoint_io!r} was given as a plugin, and the strategy has "
-            f"its own: {strategy.checkpoint_io!r}. Leave one of the two out."
+            f"The checkpoint_io {_told(plugins.checkpoint_io)} was given as a plugin, and the strategy has "
+            f"its own: {_told(strategy.checkpoint_io)}. Leave one of the two out."
         )
     strategy.checkpoint_io = plugins.checkpoint_io
 

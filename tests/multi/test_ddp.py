@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -162,3 +164,20 @@ def test_the_first_process_says_the_size_of_an_update_over_all():
     first, second = in_processes(said_by_two, 2)
     assert "8 samples x 1 batches accumulated x 2 processes = 16 samples" in first[0]
     assert second == []
+
+
+def alone_before_and_after_a_run_of_all():
+    said = []
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer(1)
+        said.append([str(each.message) for each in caught])
+        train(2, {"max_epochs": 1})
+    return said
+
+
+def test_that_each_process_does_a_run_alone_is_said_unless_they_have_done_one_together():
+    (before, after), (_, others_after) = in_processes(alone_before_and_after_a_run_of_all, 2)
+    assert "2 processes were started, and each of them does this run alone" in before[0]
+    assert after == others_after == []

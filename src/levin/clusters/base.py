@@ -36,6 +36,10 @@ class ClusterEnvironment(ABC):
     def world_size(self) -> int:
         """How many processes the run has, on all machines."""
 
+    def local_world_size(self) -> int | None:
+        """How many processes of the run there are on this machine; None where that is not known."""
+        return None
+
     @abstractmethod
     def set_world_size(self, size: int) -> None:
         """Say how many processes there are. Where somebody else counts them, it has no effect."""

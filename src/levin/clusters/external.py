@@ -20,10 +20,6 @@ class ExternalEnvironment(ClusterEnvironment):
         """Always: levin starts none."""
         return True
 
-    def local_world_size(self) -> int | None:
-        """How many processes of the run there are on this machine; None where that is not known."""
-        return None
-
     def set_world_size(self, size: int) -> None:
         """Have no effect: the processes are counted."""
 
