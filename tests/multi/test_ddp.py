@@ -162,3 +162,23 @@ def test_the_first_process_says_the_size_of_an_update_over_all():
     first, second = in_processes(said_by_two, 2)
     assert "8 samples x 1 batches accumulated x 2 processes = 16 samples" in first[0]
     assert second == []
+
+
+class Prepared(L.LightningDataModule):
+    def prepare_data(self):
+        self.is_prepared = True
+
+    def train_dataloader(self):
+        return DataLoader(numbers(4))
+
+
+def train_in_an_error_handler():
+    try:
+        raise FileNotFoundError("no checkpoint to go on with")
+    except FileNotFoundError:
+        trainer(2).fit(Regression(), datamodule=Prepared())
+    return "done"
+
+
+def test_a_run_may_begin_while_the_program_handles_an_error():
+    assert in_processes(train_in_an_error_handler, 2, timeout_s=20) == ["done", "done"]
