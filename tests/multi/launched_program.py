@@ -87,6 +87,7 @@ def main(arguments=None):
         trainer.max_epochs = 3
         trainer.fit(module, data)
         trainer.test(module, data, verbose=False)
+        say("kept", os.path.basename(keep.best_model_path))
     say("end", trainer.global_rank, trainer.global_step, trainer.world_size)
     if given.act == "fail after":
         sys.exit(3 * trainer.global_rank)

@@ -181,3 +181,23 @@ def test_that_each_process_does_a_run_alone_is_said_unless_they_have_done_one_to
     (before, after), (_, others_after) = in_processes(alone_before_and_after_a_run_of_all, 2)
     assert "2 processes were started, and each of them does this run alone" in before[0]
     assert after == others_after == []
+
+
+class Prepared(L.LightningDataModule):
+    def prepare_data(self):
+        self.is_prepared = True
+
+    def train_dataloader(self):
+        return DataLoader(numbers(4))
+
+
+def train_in_an_error_handler():
+    try:
+        raise FileNotFoundError("no checkpoint to go on with")
+    except FileNotFoundError:
+        trainer(2).fit(Regression(), datamodule=Prepared())
+    return "done"
+
+
+def test_a_run_may_begin_while_the_program_handles_an_error():
+    assert in_processes(train_in_an_error_handler, 2, timeout_s=20) == ["done", "done"]

@@ -169,11 +169,11 @@ class Watch:
         self._turns += 1
         self._acting, self._told_at_s = (label, time.monotonic()), _FIRST_WORD_S
         try:
-            return action()
+            result = action()
         finally:
             self._acting = None
-            if sys.exc_info()[0] is None:
-                self._store.set(self._key(f"turn/{self._turns}/{room}"), "")
+        self._store.set(self._key(f"turn/{self._turns}/{room}"), "")
+        return result
 
     def wait_for(self, room: str) -> None:
         """Wait until the one that acts is done.

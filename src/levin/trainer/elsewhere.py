@@ -158,7 +158,9 @@ def _members(trainer: Trainer) -> list[Any]:
 
 
 def _class_of(member: Any) -> str:
-    return f"{type(member).__module__}.{type(member).__qualname__}"
+    # a new interpreter has imported the program under another name
+    module = type(member).__module__.replace("__mp_main__", "__main__")
+    return f"{module}.{type(member).__qualname__}"
 
 
 def _attributes(member: Any) -> dict[str, Any]:
