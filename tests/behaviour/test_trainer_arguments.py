@@ -188,7 +188,11 @@ HARDWARE = [
     ({"devices": 2, "strategy": "single_device"}, MisconfigurationException, "uses one device.*'ddp'"),
     ({"devices": [0]}, TypeError, r"devices=\[0\].*accelerator='cpu'"),
     ({"devices": -1}, TypeError, "devices=-1.*accelerator='cpu'"),
-    ({"num_nodes": 2, "strategy": "single_device"}, MisconfigurationException, "uses one device.*num_nodes=2"),
+    (
+        {"num_nodes": 2, "strategy": "single_device"},
+        MisconfigurationException,
+        "uses one device.*num_nodes=2",
+    ),
     ({"num_nodes": 0}, ValueError, "num_nodes=0.*from 1"),
     ({"num_nodes": "x"}, ValueError, "num_nodes='x'.*whole number"),
     ({"strategy": "fsdp"}, MisconfigurationException, "not in this version.*Use strategy='ddp'"),
