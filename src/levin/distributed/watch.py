@@ -36,6 +36,7 @@ BLOCKED_S = 2.0
 """How long all must have stood still before it is said that they wait for different things."""
 SILENCE_S = 60.0
 """After this time without a sign of life a process counts as lost."""
+_GO_ON = "on"  # in place of where to stop: nobody stops here
 _ROLL_CALL_S = 1.5
 _FIRST_WORD_S = 5.0  # of a process that keeps the others waiting; then each time after twice as long
 
@@ -71,12 +72,16 @@ class Stop:
     """A wish to end the run, of one process, that all are to follow.
 
     Attributes:
-        kind: The name of what they raise: "SIGTERM", "SIGINT", another signal's, or "should_stop".
+        kind: The name of what they raise: "SIGTERM", "SIGINT", another signal's, or `SHOULD_STOP`.
         status: The exit status of the program, for signals.
     """
 
     kind: str
-    status: int
+    status: int = 0
+
+
+SHOULD_STOP = "should_stop"
+"""The kind of a wish that the fit end well, if it may already. A signal's wish does not wait for it."""
 
 
 class Watch:
@@ -91,7 +96,6 @@ class Watch:
 
     Attributes:
         failure: What ended the run, once it is known.
-        stop: The wish to end it, once it is known.
     """
 
     def __init__(
@@ -103,9 +107,9 @@ class Watch:
         self._prefix = f"levin/run{run}"
         self._silence_s = silence_s
         self.failure: Failure | None = None
-        self.stop: Stop | None = None
         self._on_failure: Callable[[RankFailedError], None] = lambda _: None
-        self._wish: Stop | None = None
+        self._wishes: dict[bool, Stop] = {}  # of this process; whether it is a signal's -> which
+        self._stops: dict[bool, Stop] = {}  # that all are to follow
         self._is_ending = threading.Event()  # the run is on its way out in this process
         self._is_over = threading.Event()
         self._main = threading.get_ident()
@@ -204,29 +208,70 @@ class Watch:
             return error
         return RankFailedError(str(self.failure))
 
+    @property
+    def stop(self) -> Stop | None:
+        """A signal's wish to end the run, once it is known."""
+        return self._stops.get(True)
+
+    @property
+    def wants_end(self) -> bool:
+        """Whether it is known that somebody wants the fit to end well."""
+        return False in self._stops
+
+    @property
+    def wish(self) -> Stop | None:
+        """A signal's wish to end the run that this process knows of, even if the others don't."""
+        return self._stops.get(True) or self._wishes.get(True)
+
     def ask_to_stop(self, kind: str, status: int = 0) -> None:
         """Let all processes end the run together. May be called from a signal handler."""
-        self._wish = self._wish or Stop(kind, status)
+        self._wishes.setdefault(kind != SHOULD_STOP, Stop(kind, status))
 
-    def vote(self, place: int, ahead: int) -> int | None:
+    def tell_stop(self) -> bool:
+        """Tell the others now if this process got a signal; whether one is known of."""
+        if self.wish is not None:
+            self._hear_of_stop(self._store, is_signal=True)
+        return self.stop is not None
+
+    def learn_stop(self) -> None:
+        """Learn of a signal's wish that another process has told of."""
+        self._hear_of_stop(self._store, is_signal=True)
+
+    def vote(self, room: str, place: int, ahead: int) -> int | None:
         """Find the place at which all processes stop: call it at each place until it is there.
 
-        Processes that average gradients are at most one such meeting apart, so that a place a little ahead of
-        the last one to hear of the wish is still ahead of all.
+        Processes that wait for one another now and then are at most one such meeting apart, so that a place a
+        little ahead of all is one that each of them still comes to.
 
         Args:
+            room: What they go through. Each has its own places, and its own decision.
             place: Where this process is.
             ahead: How far apart processes can be, with some room.
 
         Returns:
-            The place to stop at, the same in all; None as long as somebody has not heard of the wish.
+            The place to stop at, the same in all; None as long as somebody has not heard of the wish, and
+            where nobody stops in this room.
         """
-        agreed = self._key("stop/at")
-        if not self._store.check([self._key(f"stop/heard/{self._place.rank}")]):
-            self._store.set(self._key(f"stop/heard/{self._place.rank}"), str(place))
-            if self._store.add(self._key("stop/count"), 1) == self._place.world_size:
-                self._store.set(agreed, str(place + ahead))
-        return int(self._store.get(agreed)) if self._store.check([agreed]) else None
+        agreed = self._key(f"{room}/at")
+        if not self._store.check([agreed]):
+            heard = [self._key(f"{room}/heard/{rank}") for rank in range(self._place.world_size)]
+            mine = heard[self._place.rank]
+            is_new = not self._store.check([mine])
+            self._store.set(mine, str(place))
+            if is_new and self._store.add(self._key(f"{room}/count"), 1) == self._place.world_size:
+                furthest = max(int(self._store.get(key)) for key in heard)
+                self._store.compare_set(agreed, "", str(furthest + ahead))
+        at = self._store.get(agreed).decode() if self._store.check([agreed]) else _GO_ON
+        return None if at == _GO_ON else int(at)
+
+    def leave(self, room: str) -> bool:
+        """Come to the end of a room, where all wait for one another.
+
+        Returns:
+            Whether all stop here. If not, nobody does in this room any more.
+        """
+        kept = self._store.compare_set(self._key(f"{room}/at"), "", _GO_ON)
+        return bool(kept.decode() != _GO_ON)
 
     def report(self, rank: int, text: str) -> None:
         """Tell all of a failure that its process could not tell of. May be called from another thread."""
@@ -314,7 +359,8 @@ class Watch:
         if os.getppid() != self._parent and self._must_have_parent:
             self._end_with(Failure(0, self._place.host, "The process that started the others is gone."))
         self._hear_of_failure()
-        self._hear_of_stop()
+        for is_signal in (True, False):
+            self._hear_of_stop(self._line, is_signal=is_signal)
         if self._line.check([self._key("roll")]) and not self._has_answered:
             self._has_answered = True
             self._line.set(self._key(f"roll/{self._place.rank}"), self._whereabouts(lines=3))
@@ -330,12 +376,14 @@ class Watch:
         if self.failure is not None and not self._is_ending.is_set():
             self._end_with(self.failure)
 
-    def _hear_of_stop(self) -> None:
-        key = self._key("stop")
-        if self._wish is not None and self.stop is None:
-            self._line.compare_set(key, "", json.dumps(asdict(self._wish)))
-        if self.stop is None and self._line.check([key]):
-            self.stop = Stop(**json.loads(self._line.get(key)))
+    def _hear_of_stop(self, line: Any, *, is_signal: bool) -> None:
+        key, wish = self._key(f"stop/{is_signal}"), self._wishes.get(is_signal)
+        if is_signal in self._stops:
+            return
+        if wish is not None:
+            line.compare_set(key, "", json.dumps(asdict(wish)))
+        if line.check([key]):
+            self._stops[is_signal] = Stop(**json.loads(line.get(key)))
 
     def _end_with(self, failure: Failure) -> None:
         """Let this process's run end, by itself if it does so soon."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from levin.distributed.collectives import Votes
+from levin.distributed.watch import SHOULD_STOP
 from levin.utils.errors import RankFailedError, SIGTERMException, StopSignal
 from levin.utils.seed import collect_rng_state, derive_seed, seed_generators, set_rng_state
 
@@ -36,7 +37,7 @@ class Companions:
     def __init__(self, strategy: Strategy, state: TrainerState, watch: Watch) -> None:
         self._strategy, self._state, self._watch = strategy, state, watch
         self._shared: dict[str, Any] | None = None
-        self._asked_to_stop = False
+        self._evaluations = 0  # loaders that were evaluated
         self._votes: Votes | None = None
         self.wants_stop: bool = False
         self.is_failing: bool = False
@@ -48,8 +49,10 @@ class Companions:
         set_rng_state(self._strategy.broadcast(collect_rng_state(include_cuda=False)))
 
     def end(self) -> None:
-        """The run is over."""
+        """The run is over. A signal that came when all was done ends what comes after it as well."""
         self._state.ask_others = None
+        if self._watch.wish is not None and not self.is_failing:
+            self._obey()
         self._watch.end()
 
     @property
@@ -103,37 +106,57 @@ class Companions:
             place: How many batches were trained on.
             window: After how many of them gradients are averaged, which keeps the processes together.
         """
-        if self.wants_stop and not self._asked_to_stop:
-            self._asked_to_stop = True
-            self._watch.ask_to_stop("should_stop")
-        stop = self._watch.stop
-        if stop is None:
-            return
-        at = self._watch.vote(place, ahead=2 * window)
-        if at is not None and place >= at:
+        if self.wants_stop:
+            self._watch.ask_to_stop(SHOULD_STOP)
+        if self._watch.stop is not None and self._is_place("training, signal", place, ahead=2 * window):
+            self._obey()
+        if not self._state.should_stop and self._watch.wants_end:
+            self._state.should_stop = self._is_place("training, end", place, ahead=2 * window)
+
+    def at_evaluated_batch(self, place: int) -> None:
+        """Between two batches of an evaluation: stop where all do.
+
+        Args:
+            place: How many batches were evaluated.
+        """
+        if self._watch.stop is not None and self._is_place(f"evaluation {self._evaluations}", place, ahead=2):
             self._obey()
 
-    def at_evaluated_batch(self) -> None:
-        """Between two batches of an evaluation, after which nobody waits for anybody: stop at once."""
+    def after_evaluated_batches(self) -> None:
+        """After the batches of one loader, before all bring their metrics together: stop if all do."""
+        room, self._evaluations = f"evaluation {self._evaluations}", self._evaluations + 1
+        if self._watch.stop is not None and self._watch.leave(room):
+            self._obey()
+
+    def at_predicted_batch(self) -> None:
+        """Between two batches of a prediction, after which nobody waits for anybody: stop at once."""
         if self._watch.stop is not None:
             self._obey()
 
     def agree(self) -> None:
-        """Where all meet anyway, at the end of a validation or an epoch: stop if anybody wants to."""
+        """Where all meet anyway, after a validation, an epoch or the fit: stop if anybody wants to."""
+        is_asked = self._watch.tell_stop()
+        if not self._strategy.reduce_boolean_decision(self.wants_stop or is_asked, all=False):
+            return
         if self._strategy.reduce_boolean_decision(self.wants_stop, all=False):
             self._state.should_stop = True
+        if self._strategy.reduce_boolean_decision(is_asked, all=False):
+            self._watch.learn_stop()
+            self._obey()
+
+    def _is_place(self, room: str, place: int, ahead: int) -> bool:
+        at = self._watch.vote(room, place, ahead)
+        return at is not None and place >= at
 
     def _obey(self) -> None:
-        stop = self._watch.stop
-        assert stop is not None
-        if stop.kind == "should_stop":
-            self._state.should_stop = True
-        elif self._state.request is None:
-            kinds: dict[str, BaseException] = {
-                "SIGINT": KeyboardInterrupt(),
-                "SIGTERM": SIGTERMException(stop.status),
-            }
-            self._state.request = kinds.get(stop.kind) or StopSignal(stop.status)
+        stop = self._watch.wish
+        if stop is None or self._state.request is not None:
+            return
+        kinds: dict[str, BaseException] = {
+            "SIGINT": KeyboardInterrupt(),
+            "SIGTERM": SIGTERMException(stop.status),
+        }
+        self._state.request = kinds.get(stop.kind) or StopSignal(stop.status)
 
     # ------------------------------------------------------------------ failing
 

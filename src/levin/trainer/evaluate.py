@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from levin.data.fetch import Fetcher
     from levin.data.reader import Reader
     from levin.data.together import Together
+    from levin.trainer.companions import Companions
     from levin.trainer.dataloaders import DataSource
     from levin.trainer.dispatch import Hooks
     from levin.trainer.states import Run
@@ -219,6 +220,8 @@ class EvaluationLoop:
                 self._run_loader(batches, index, extra, (step, start, end), f"{prefix}_step")
             except StopIteration:  # a hook's way to end the evaluation
                 is_over = True
+            if self._run.companions is not None:
+                self._stop_where_all_do(self._run.companions)
             metrics.end_batches()
             metrics.publish_fresh()
             logged.append(metrics.loggable())
@@ -255,12 +258,18 @@ class EvaluationLoop:
             if writes:
                 run.write_logs(metrics.loggable(), step=self._rows[index])
                 self._rows[index] += 1
-            if run.companions is not None and not is_fit:
-                run.companions.at_evaluated_batch()
+            if run.companions is not None:
+                run.companions.at_evaluated_batch(self.evaluated)
             if run.state.request is not None and self._may_end_here():
                 raise run.state.request
         if is_short(self._flat[index], batches):
             self._correct_count(index, batches.fetched)
+
+    def _stop_where_all_do(self, companions: Companions) -> None:
+        """After the batches of a loader, before the processes wait for one another."""
+        companions.after_evaluated_batches()
+        if self._run.state.request is not None and self._may_end_here():
+            raise self._run.state.request
 
     def _may_end_here(self) -> bool:
         """Whether what is saved now is the model that is trained.

@@ -93,6 +93,8 @@ class FitLoop(TrainingData):
         run.strategy.level(also_optimizers=True)
         for hook in run.hooks.on_train_end:
             hook()
+        if run.companions is not None:
+            run.companions.agree()
 
     def run_epoch(self) -> None:
         """Train over one epoch's batches; `_start_epoch` and `end_epoch` hold its first and last hooks."""

@@ -158,7 +158,7 @@ class PredictionLoop:
                 if self.return_predictions:
                     self.predictions[index].append(prediction)
                 if run.companions is not None:
-                    run.companions.at_evaluated_batch()
+                    run.companions.at_predicted_batch()
                 if run.state.request is not None:
                     raise run.state.request
             if is_short(self._flat[index], batches):
