@@ -129,6 +129,7 @@ def _work(
     for standard in (1, 2):
         os.dup2(file, standard)
     torch.set_num_threads(1)
+    multiprocessing.set_start_method(None, force=True)  # workers start as they do in any program
     random.seed(0)
     try:
         value = _load(*place)(*args)
