@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -182,3 +184,19 @@ def train_in_an_error_handler():
 
 def test_a_run_may_begin_while_the_program_handles_an_error():
     assert in_processes(train_in_an_error_handler, 2, timeout_s=20) == ["done", "done"]
+
+
+class Large(Regression):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["much"] = torch.zeros(2**22)
+
+
+def save_after_the_fit(folder):
+    module, fit = Large(), trainer(2)
+    fit.fit(module, DataLoader(numbers(4)))
+    fit.save_checkpoint(f"{folder}/last.ckpt")
+    return os.path.exists(f"{folder}/last.ckpt")
+
+
+def test_a_checkpoint_saved_after_a_fit_is_there_for_all(tmp_path):
+    assert in_processes(save_after_the_fit, 2, str(tmp_path), timeout_s=20) == [True, True]
