@@ -13,7 +13,7 @@ import levin as L
 from levin.testing.processes import in_processes
 from levin.utils.errors import MisconfigurationException
 
-pytestmark = pytest.mark.multi
+pytestmark = [pytest.mark.multi, pytest.mark.filterwarnings("ignore:.*there is no validation data")]
 
 
 class Regression(L.LightningModule):
