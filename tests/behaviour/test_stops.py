@@ -116,6 +116,14 @@ def test_max_time_ends_it_after_the_batch_at_which_the_time_is_up(fit, noting, c
     assert noting.noted("train") == ["0.0", "0.1", "0.2", "0.3"]
 
 
+def test_that_the_time_is_up_is_said_once_however_long_the_end_takes(fit, clock, said):
+    def tick(_):
+        clock.now += 3
+
+    fit(when("on_before_backward", tick), max_time={"seconds": 10}, min_epochs=3)
+    assert said().count("time for training is up") == 1
+
+
 def test_a_timer_of_the_users_own_goes_before_max_time(quiet):
     timer = Timer(duration="00:01:00:00")
     with pytest.warns(UserWarning, match="max_time"):

@@ -48,7 +48,10 @@ class Model(L.LightningModule):
 
 if "nothing" not in sys.argv:
     L.seed_everything(3)
-    trainer = L.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False)
+    devices = 2 if "two" in sys.argv else 1
+    trainer = L.Trainer(
+        max_epochs=2, accelerator="cpu", devices=devices, logger=False, enable_progress_bar=False
+    )
     trainer.fit(Model(), DataLoader(Samples(), batch_size=3, shuffle=True))
 """
 
@@ -73,6 +76,14 @@ def test_a_program_that_loses_nothing_is_told_so(verify, tmp_path):
     assert status == 0
     assert "The same to the last bit: 10 batches, 10 logged values" in said
     assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+
+
+@pytest.mark.slow
+@pytest.mark.multi
+def test_a_program_of_two_processes_is_judged_by_what_each_of_them_did(verify):
+    status, said = verify("two")
+    assert status == 0, said
+    assert "6 batches, 6 logged values and the weights after each in each of 2 processes" in said
 
 
 @pytest.mark.slow

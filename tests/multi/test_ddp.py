@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import levin as L
+from levin.callbacks import GradientAccumulationScheduler
 from levin.testing.processes import in_processes
 from levin.utils.errors import MisconfigurationException
 
-pytestmark = pytest.mark.multi
+pytestmark = [pytest.mark.multi, pytest.mark.filterwarnings("ignore:.*there is no validation data")]
 
 
 class Regression(L.LightningModule):
@@ -138,15 +140,23 @@ def test_a_global_batch_size_that_can_not_be_divided_is_refused_with_the_nearest
 @pytest.mark.parametrize(
     ("kwargs", "parts", "updates"),
     [
-        ({"accumulate_grad_batches": 2}, "8 samples x 2 batches", "2 updates an epoch, 4 in all"),
-        ({"global_batch_size": 16, "max_steps": 3}, "16 samples x 1 batches", "2 updates an epoch, 3 in all"),
+        ({"accumulate_grad_batches": 2}, "batch_size=8 x accumulate_grad_batches=2", "2 in the epoch, 4"),
+        (
+            {"global_batch_size": 16, "max_steps": 3},
+            "batch_size=16 x accumulate_grad_batches=1",
+            "2 in the epoch, 3",
+        ),
+        (
+            {"callbacks": GradientAccumulationScheduler({0: 4, 1: 2})},
+            "batch_size=8 x accumulate_grad_batches=4",
+            "1 in the epoch, 3",
+        ),
     ],
-    ids=["accumulation", "global_batch_size"],
+    ids=["accumulation", "global_batch_size", "scheduled"],
 )
 def test_the_size_of_an_update_is_said(kwargs, parts, updates, said):
     trainer(1, **kwargs).fit(Regression(), DataLoader(numbers(32), batch_size=8))
-    text = f"{parts} accumulated x 1 processes = 16 samples; there are {updates}"
-    assert text in said()
+    assert f"samples: {parts} x world_size=1. Updates: {updates} in all." in said()
 
 
 def said_by_two():
@@ -157,12 +167,12 @@ def said_by_two():
     handler.emit = lambda record: told.append(record.getMessage())
     logging.getLogger("levin").addHandler(handler)
     trainer(2).fit(Regression(), DataLoader(numbers(32), batch_size=8))
-    return [line for line in told if line.startswith("An update")]
+    return [line for line in told if line.startswith("An update takes")]
 
 
 def test_the_first_process_says_the_size_of_an_update_over_all():
     first, second = in_processes(said_by_two, 2)
-    assert "8 samples x 1 batches accumulated x 2 processes = 16 samples" in first[0]
+    assert "An update takes 16 samples: batch_size=8 x accumulate_grad_batches=1 x world_size=2" in first[0]
     assert second == []
 
 
@@ -201,3 +211,19 @@ def train_in_an_error_handler():
 
 def test_a_run_may_begin_while_the_program_handles_an_error():
     assert in_processes(train_in_an_error_handler, 2, timeout_s=20) == ["done", "done"]
+
+
+class Large(Regression):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["much"] = torch.zeros(2**22)
+
+
+def save_after_the_fit(folder):
+    module, fit = Large(), trainer(2)
+    fit.fit(module, DataLoader(numbers(4)))
+    fit.save_checkpoint(f"{folder}/last.ckpt")
+    return os.path.exists(f"{folder}/last.ckpt")
+
+
+def test_a_checkpoint_saved_after_a_fit_is_there_for_all(tmp_path):
+    assert in_processes(save_after_the_fit, 2, str(tmp_path), timeout_s=20) == [True, True]

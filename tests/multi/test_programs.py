@@ -172,6 +172,7 @@ def test_the_script_is_started_again_as_it_was(tmp_path, way):
     assert [line for line in out if not line.startswith("training")] == [begun] * 2 + [
         "end 0 12 2",
         "end 1 12 2",
+        *["kept epoch=2-step=12.ckpt"] * 2,
     ]
 
 

@@ -55,6 +55,7 @@ class Timer(Callback):
         self._started: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._offset = dict.fromkeys(_STAGES, 0.0)
+        self._has_told = False  # in this run: it may take some batches to end
 
     # ------------------------------------------------------------------ what it tells
 
@@ -82,6 +83,7 @@ class Timer(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run may have no time left."""
+        self._has_told = False
         self._stop_if_up(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -150,7 +152,8 @@ class Timer(Callback):
             return
         if self.time_elapsed() >= self._duration:  # of the first process whose clock says so, for all
             trainer.should_stop = True
-            if self._verbose:
+            if self._verbose and not self._has_told:
+                self._has_told = True
                 elapsed = timedelta(seconds=int(self.time_elapsed()))
                 rank_zero_info(f"The time for training is up after {elapsed}: training ends.")
 

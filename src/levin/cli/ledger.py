@@ -41,10 +41,10 @@ class Ledger(Checkpoint):
     """Writes a line about each batch of a fit, and a checkpoint every so many.
 
     Args:
-        folder: Where ``ledger.jsonl`` and ``last.ckpt`` are.
+        folder: Where ``last.ckpt`` and, for each process, ``ledger-RANK.jsonl`` are.
         every: How many batches lie between two checkpoints.
-        kill: After which batch (of all that this fit trains on, from 1) to end this process, and where in the
-            batch; None for never.
+        kill: After which batch (of all that this fit trains on, from 1) to end the process of rank 0, which
+            the others follow, and where in the batch; None for never.
     """
 
     def __init__(self, folder: Path, every: int, kill: tuple[int, str] | None) -> None:
@@ -52,15 +52,20 @@ class Ledger(Checkpoint):
         self.path: str = str(folder / "last.ckpt")
         self.every: int = every
         self.kill: tuple[int, str] | None = kill
-        self._file = (folder / "ledger.jsonl").open("a")
+        self._folder = folder
+        self._file: Any = None
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Open this process's file."""
+        self._file = (self._folder / f"ledger-{trainer.global_rank}.jsonl").open("a")
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Perhaps end here."""
-        self._end_here(trainer.progress.total_batches + 1, "start")
+        self._end_here(trainer, trainer.progress.total_batches + 1, "start")
 
     def on_after_backward(self, trainer: Trainer, *_: Any) -> None:
         """Perhaps end here."""
-        self._end_here(trainer.progress.total_batches + 1, "backward")
+        self._end_here(trainer, trainer.progress.total_batches + 1, "backward")
 
     def on_train_batch_end(
         self,
@@ -72,8 +77,9 @@ class Ledger(Checkpoint):
     ) -> None:
         """Write a line and a checkpoint."""
         number = trainer.progress.total_batches
-        self._end_here(number, "end")
+        self._end_here(trainer, number, "end")
         line = {
+            "rank": trainer.global_rank,
             "number": number,
             "epoch": trainer.current_epoch,
             "batch": batch_idx,
@@ -90,14 +96,14 @@ class Ledger(Checkpoint):
         self._file.flush()
         if number % self.every == 0:
             trainer.save_checkpoint(self.path)
-        self._end_here(number, "saved")
+        self._end_here(trainer, number, "saved")
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Keep how it ended: a program may fit several times."""
         trainer.save_checkpoint(self.path)
 
-    def _end_here(self, number: int, moment: str) -> None:
-        if self.kill == (number, moment):
+    def _end_here(self, trainer: Trainer, number: int, moment: str) -> None:
+        if trainer.is_global_zero and self.kill == (number, moment):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -88,7 +88,8 @@ def verify(given: argparse.Namespace, room: Path) -> tuple[str, int]:
         return f"The program does not repeat itself, even without a stop: in {fault}", DIFFERENT
     seed = random.randrange(10**6) if given.seed is None else given.seed
     chosen = random.Random(seed)
-    numbers = sorted(chosen.sample(range(1, len(whole) + 1), min(given.kills, len(whole))))
+    batches = max(line["number"] for line in whole)
+    numbers = sorted(chosen.sample(range(1, batches + 1), min(given.kills, batches)))
     kills = [f"{number}:{chosen.choice(MOMENTS)}" for number in numbers]
     for kill in kills:
         _run(given, room / "parts", "--kill", kill)
@@ -102,10 +103,12 @@ def verify(given: argparse.Namespace, room: Path) -> tuple[str, int]:
             f"(--seed {seed} kills it in the same places.)"
         )
         return said, DIFFERENT
-    values = sum(len(line["logged"]) for line in whole)
+    values = sum(len(line["logged"]) for line in whole if line["rank"] == 0)
+    processes = 1 + max(line["rank"] for line in whole)
+    among = "" if processes == 1 else f" in each of {processes} processes"
     said = (
-        f"The same to the last bit: {len(whole)} batches, {values} logged values and the weights after each, "
-        f"though the program was killed in batch {places}."
+        f"The same to the last bit: {batches} batches, {values} logged values and the weights after each"
+        f"{among}, though the program was killed in batch {places}."
     )
     return said, SAME
 
@@ -127,8 +130,8 @@ def _run(given: argparse.Namespace, folder: Path, *options: str) -> None:
 
 
 def _ledger(folder: Path) -> Lines:
-    file = folder / "fit-0" / "ledger.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    files = sorted((folder / "fit-0").glob("ledger-*.jsonl"))
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     if not lines:
         raise _ProgramError("The program trained nothing: it does not call `Trainer.fit`, or has no data.")
     return lines
@@ -152,17 +155,18 @@ def _difference(whole: Lines, other: Lines, reason: Callable[[Line, Line], str])
         other: Those of another run; a batch may be there several times.
         reason: Says why a line is not the wanted one.
     """
-    expected = {line["number"]: line for line in whole}
+    expected = {(line["number"], line["rank"]): line for line in whole}
     for line in other:
-        wanted = expected.get(line["number"])
+        wanted = expected.get((line["number"], line["rank"]))
         if wanted is None:
             return f"batch {line['number']}: there is none in a run without a stop."
         kinds = [said for kind, said in _KINDS.items() if line[kind] != wanted[kind]]
         if kinds:
-            place = f"batch {line['number']} (batch {line['batch']} of epoch {line['epoch']})"
+            rank = f", rank {line['rank']}" if line["rank"] else ""
+            place = f"batch {line['number']} (batch {line['batch']} of epoch {line['epoch']}{rank})"
             return f"{place}: {' and '.join(kinds)}. {reason(wanted, line)}"
-    missing = sorted(set(expected) - {line["number"] for line in other})
-    return f"batch {missing[0]}: it is missing." if missing else None
+    missing = sorted(set(expected) - {(line["number"], line["rank"]) for line in other})
+    return f"batch {missing[0][0]}: it is missing." if missing else None
 
 
 def _reason(wanted: Line, line: Line, unsteady: Collection[str]) -> str:

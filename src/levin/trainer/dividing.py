@@ -134,13 +134,11 @@ def tell_batch_size(run: Run, loaders: Any, batches: int | float) -> None:
     is_plain = window * world == 1 and run.global_batch_size is None
     if size is None or is_plain or not run.module.automatic_optimization or batches in (0, math.inf):
         return
-    updates, epochs, most = math.ceil(batches / window), run.limits.max_epochs, run.limits.max_steps
-    in_all = most if most != -1 else math.inf
-    if epochs is not None and epochs >= 0:
-        in_all = min(in_all, updates * epochs)
+    in_all = run.module.trainer.estimated_stepping_batches  # which knows of windows that change
     rank_zero_info(
-        f"An update is made of {size} samples x {window} batches accumulated x {world} processes = "
-        f"{size * window * world} samples; there are {updates} updates an epoch, {in_all} in all."
+        f"An update takes {size * window * world} samples: batch_size={size} x "
+        f"accumulate_grad_batches={window} x world_size={world}. "
+        f"Updates: {math.ceil(batches / window)} in the epoch, {in_all} in all."
     )
 
 

@@ -79,9 +79,9 @@ class FitLoop(TrainingData):
         if self._must_load_validation():
             self.validation.set_up_data()
         tell_plans(run, self._schedulers.configs, self.max_batches, validates=self.validation.is_enabled)
-        tell_batch_size(run, self.loaders, self.max_batches)
         for hook in run.hooks.on_train_start:
             hook()
+        tell_batch_size(run, self.loaders, self.max_batches)
         while not self.is_done():
             try:
                 with run.profiler.profile("run_training_epoch"):

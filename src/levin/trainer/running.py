@@ -202,6 +202,12 @@ class RunningTrainer(TrainerView):
         if self.run.companions is not None and not self.run.companions.is_failing:
             self.strategy.barrier(name)
 
+    def _wait_until_saved(self) -> None:
+        if self.run.companions is not None:
+            self._wait_for_all("save_checkpoint")
+        elif self.state.status is not TrainerStatus.INTERRUPTED:  # after an error nobody knows who is there
+            self.strategy.barrier("save_checkpoint")
+
     def _tell_others(self, error: BaseException) -> BaseException:
         """Let the other processes know; returns what is to be raised."""
         companions = self.run.companions

@@ -437,7 +437,7 @@ class Trainer(RunningTrainer):
             saving.describe(self.run, checkpoint, filepath, weights_only=bool(weights_only))
             self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)
             saving.note(self.run, checkpoint, filepath)
-        self._wait_for_all("save_checkpoint")
+        self._wait_until_saved()
 
     def _show(self, results: list[dict[str, float]], stage: str, verbose: bool) -> None:
         table = results_table(stage, results) if verbose and self.is_global_zero else ""
