@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import levin as L
+from levin.checkpoint import TorchCheckpointIO
 from levin.strategies import DDPStrategy
 from levin.testing.processes import in_processes
 
@@ -154,3 +155,23 @@ def test_long_work_of_one_process_trips_no_time_out():
 
 def test_work_that_others_wait_for_and_that_fails_ends_them():
     assert "Rank 0 on" in failure("failing preparation")
+
+
+class SlowWriter(TorchCheckpointIO):
+    def save_checkpoint(self, *args, **kwargs):
+        time.sleep(4.5)
+        super().save_checkpoint(*args, **kwargs)
+
+
+def save_slowly(folder):
+    trainer = L.Trainer(
+        accelerator="cpu", devices=2, strategy=DDPStrategy(timeout=timedelta(seconds=3)), max_epochs=1,
+        limit_train_batches=2, logger=False, plugins=SlowWriter(), enable_progress_bar=False,
+        enable_model_summary=False, callbacks=L.callbacks.ModelCheckpoint(folder),
+    )  # fmt: skip
+    trainer.fit(Fails("not at all"), DataLoader(Numbers(""), batch_size=2))
+    return os.path.exists(trainer.checkpoint_callback.best_model_path)
+
+
+def test_a_checkpoint_that_takes_longer_than_the_time_out_is_waited_for(tmp_path):
+    assert in_processes(save_slowly, 2, str(tmp_path)) == [True, True]

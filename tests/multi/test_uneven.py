@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import levin as L
+from levin.data import split_by_process_and_worker
 from levin.testing.processes import in_processes
 from levin.utils.errors import MisconfigurationException
 
@@ -139,3 +142,32 @@ def test_a_stream_that_all_processes_see_alike_is_divided_among_them():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(MisconfigurationException, match="'stop_together', 'drop', 'zero_weight', 'error'"):
         L.Trainer(uneven="wait")
+
+
+class Split(IterableDataset):
+    """Each sample once, whoever reads it."""
+
+    def __iter__(self):
+        return split_by_process_and_worker(torch.arange(13, dtype=torch.float64).view(-1, 1))
+
+
+class Validated(Model):
+    def validation_step(self, batch, batch_idx):
+        self.log("sum", batch.sum(), reduce_fx="sum")
+        self.log("count", float(len(batch)), reduce_fx="sum")
+
+
+def validate_split(num_workers):
+    trainer = L.Trainer(
+        accelerator="cpu", devices=int(os.environ.get("WORLD_SIZE", "1")), logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    data = DataLoader(Split(), batch_size=2, num_workers=num_workers)
+    return trainer.validate(Validated(), data, verbose=False)[0]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stream_can_be_split_among_processes_and_workers(num_workers):
+    whole = {"sum": 78.0, "count": 13.0}
+    assert validate_split(num_workers) == whole
+    assert in_processes(validate_split, 2, num_workers) == [whole] * 2

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler
+import torch.distributed as dist
+from torch.utils.data import (
+    BatchSampler,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    get_worker_info,
+)
 
 from levin.data.combined import length_of
 from levin.utils.fingerprint import fingerprint
+from levin.utils.rank import rank_from_environment
 from levin.utils.seed import isolate_rng
 
 if TYPE_CHECKING:
     from collections.abc import Sized
+
+
+T = TypeVar("T")
 
 
 class ShardSampler(DistributedSampler[Any]):
@@ -224,3 +236,24 @@ class ShardStream(Iterable[Any]):
 
 
 _OVER = object()
+
+
+def split_by_process_and_worker(items: Iterable[T]) -> Iterator[T]:
+    """The part of a stream that belongs to this process and, in a loader's worker, to this worker.
+
+    For `__iter__` of an `IterableDataset`, which each worker of each process has a copy of: together they
+    give each item once. Every n-th item is one's own; all are read.
+
+    Args:
+        items: All items, in the same order everywhere.
+
+    Examples:
+        >>> list(split_by_process_and_worker(range(3)))  # one process, no workers
+        [0, 1, 2]
+    """
+    is_group = dist.is_available() and dist.is_initialized()
+    rank = dist.get_rank() if is_group else rank_from_environment() or 0
+    num_processes = dist.get_world_size() if is_group else int(os.environ.get("WORLD_SIZE", "1"))
+    worker = get_worker_info()
+    num_workers, number = (1, 0) if worker is None else (worker.num_workers, worker.id)
+    return islice(iter(items), rank * num_workers + number, None, num_processes * num_workers)

@@ -8,7 +8,7 @@ import torch
 
 from levin.data.shards import ShardSampler
 from levin.trainer.dataloaders import flatten
-from levin.utils.rank import rank_zero_info
+from levin.utils.rank import rank_zero_info, rank_zero_warn
 from levin.utils.seed import isolate_rng, set_generator_state, set_rng_state
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ def moved(kept: dict[str, Any], run: Run) -> dict[str, Any]:
         f"The checkpoint was written by {len(parts)} processes, and there are {world}: training goes on with "
         "the samples of the epoch that are left. But for their order, random numbers are new ones."
     )
+    if run.global_batch_size is None:
+        rank_zero_warn(
+            f"With {world} processes in place of {len(parts)}, an update of the weights takes "
+            f"{world / len(parts):g} times as many samples as before, and learning rates may no longer fit. "
+            "Trainer(global_batch_size=...) keeps the number."
+        )
     scale = 1.0 if _adds_up(run) else world / len(parts)
     mine = {name: value for name, value in kept.items() if name != "others"}
     mine["moved"] = True

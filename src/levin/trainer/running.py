@@ -202,11 +202,15 @@ class RunningTrainer(TrainerView):
         if self.run.companions is not None and not self.run.companions.is_failing:
             self.strategy.barrier(name)
 
-    def _wait_until_saved(self) -> None:
-        if self.run.companions is not None:
-            self._wait_for_all("save_checkpoint")
-        elif self.state.status is not TrainerStatus.INTERRUPTED:  # after an error nobody knows who is there
-            self.strategy.barrier("save_checkpoint")
+    def _write_while_all_wait(self, write: Callable[[], None]) -> None:
+        """Write a checkpoint: when the processes go on, the file is there for all, however long it took."""
+        companions = self.run.companions
+        if companions is not None and not companions.is_failing and not self.strategy.shards_parameters:
+            self.strategy.in_turn(write, label="save_checkpoint", per_node=False)
+            return
+        write()
+        if companions is None and self.state.status is not TrainerStatus.INTERRUPTED:
+            self.strategy.barrier("save_checkpoint")  # after an error nobody knows who is there
 
     def _tell_others(self, error: BaseException) -> BaseException:
         """Let the other processes know; returns what is to be raised."""

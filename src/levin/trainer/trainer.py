@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from levin import resolve as hardware
@@ -435,9 +436,11 @@ class Trainer(RunningTrainer):
             rest = None if weights_only else self.fit_loop.state_dict()
             checkpoint = saving.dump(self.run, self.callbacks, rest)
             saving.describe(self.run, checkpoint, filepath, weights_only=bool(weights_only))
-            self.strategy.save_checkpoint(filepath, checkpoint, storage_options=storage_options)
+            write = partial(
+                self.strategy.save_checkpoint, filepath, checkpoint, storage_options=storage_options
+            )
+            self._write_while_all_wait(write)
             saving.note(self.run, checkpoint, filepath)
-        self._wait_until_saved()
 
     def _show(self, results: list[dict[str, float]], stage: str, verbose: bool) -> None:
         table = results_table(stage, results) if verbose and self.is_global_zero else ""
