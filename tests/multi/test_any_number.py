@@ -109,7 +109,7 @@ def train(world, name, kwargs):
         enable_model_summary=False, **kwargs,
     )  # fmt: skip
     data = DataLoader(Samples(), batch_size=16, shuffle=True)
-    trainer.fit(module, data, DataLoader(Samples(21), batch_size=4))
+    trainer.fit(module, data, DataLoader(Samples(21), batch_size=4) if name == "classifier" else None)
     values = {key: each.item() for key, each in trainer.callback_metrics.items() if not key.endswith("_step")}
     values.pop("loss", None)  # the step's, of the samples here
     return [each.tolist() for each in module.state_dict().values() if each.ndim], values
