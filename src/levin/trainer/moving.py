@@ -57,10 +57,11 @@ def moved(kept: dict[str, Any], run: Run) -> dict[str, Any]:
         f"The checkpoint was written by {len(parts)} processes, and there are {world}: training goes on with "
         "the samples of the epoch that are left. But for their order, random numbers are new ones."
     )
-    if run.global_batch_size is None:
+    former = kept.get("settings", {}).get("trainer.world_size", len(parts))
+    if run.global_batch_size is None and former != world:
         rank_zero_warn(
-            f"With {world} processes in place of {len(parts)}, an update of the weights takes "
-            f"{world / len(parts):g} times as many samples as before, and learning rates may no longer fit. "
+            f"With {world} processes in place of {former}, an update of the weights takes "
+            f"{world / former:g} times as many samples as before, and learning rates may no longer fit. "
             "Trainer(global_batch_size=...) keeps the number."
         )
     scale = 1.0 if _adds_up(run) else world / len(parts)
