@@ -210,7 +210,7 @@ def train_in_an_error_handler():
 
 
 def test_a_run_may_begin_while_the_program_handles_an_error():
-    assert in_processes(train_in_an_error_handler, 2, timeout_s=20) == ["done", "done"]
+    assert in_processes(train_in_an_error_handler, 2) == ["done", "done"]
 
 
 class Large(Regression):
@@ -226,4 +226,4 @@ def save_after_the_fit(folder):
 
 
 def test_a_checkpoint_saved_after_a_fit_is_there_for_all(tmp_path):
-    assert in_processes(save_after_the_fit, 2, str(tmp_path), timeout_s=20) == [True, True]
+    assert in_processes(save_after_the_fit, 2, str(tmp_path)) == [True, True]

@@ -19,7 +19,7 @@ from levin.testing.processes import in_processes
 pytestmark = [pytest.mark.multi, pytest.mark.slow]
 
 PROGRAM = Path(__file__).with_name("stopped_program.py")
-BUDGET_S = 20.0
+BUDGET_S = 40.0
 
 spec = importlib.util.spec_from_file_location("stopped_program", PROGRAM)
 program = importlib.util.module_from_spec(spec)

@@ -32,7 +32,7 @@ PERIOD_S = 0.2
 """How often the thread looks."""
 GRACE_S = 2.0
 """How long a process may take to end by itself after another one has failed."""
-BLOCKED_S = 2.0
+BLOCKED_S = 8.0
 """How long all must have stood still before it is said that they wait for different things."""
 SILENCE_S = 60.0
 """After this time without a sign of life a process counts as lost."""
