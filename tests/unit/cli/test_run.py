@@ -10,9 +10,12 @@ import pytest
 
 from levin.cli.main import main
 
-PROGRAM = (
-    "import os, sys; print(sys.argv[1:], {name: os.environ.get(name) for name in sys.argv[1].split(',')})"
-)
+PROGRAM = """
+import os, sys
+
+found = {name: os.environ.get(name) for name in sys.argv[1].split(",")}
+os.write(1, f"{sys.argv[1:]} {found}\\n".encode())  # at once: two processes write
+"""
 
 
 def refused(capsys, *options):
