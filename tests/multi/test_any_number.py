@@ -40,7 +40,8 @@ class Classifier(L.LightningModule):
     def __init__(self):
         super().__init__()
         torch.manual_seed(3)
-        layers = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+        # a bias before batch norm has no gradient but rounding, which Adam would make steps of
+        layers = nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
         self.net = nn.Sequential(*layers).double()
         import torchmetrics
 
@@ -129,7 +130,7 @@ def test_training_is_the_same_on_any_number_of_devices(name, kwargs, world):
     weights, values = train(1, name, kwargs)
     for others, others_values in in_processes(train, world, world, name, kwargs):
         for mine, theirs in zip(weights, others, strict=True):
-            np.testing.assert_allclose(np.array(theirs), np.array(mine), rtol=1e-9, atol=1e-10)
+            np.testing.assert_allclose(np.array(theirs), np.array(mine), rtol=1e-10, atol=1e-10)
         assert others_values == pytest.approx(values, rel=1e-6)
 
 

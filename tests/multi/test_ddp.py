@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import levin as L
 from levin.callbacks import GradientAccumulationScheduler
@@ -129,6 +129,13 @@ def test_a_step_over_a_global_batch_is_one_over_its_samples():
         ((module.net(x) - y) ** 2).mean().backward()
         optimizer.step()
     assert_same(weights, [each.tolist() for each in module.parameters()])
+
+
+def test_a_global_batch_size_does_not_divide_again_what_is_divided():
+    data = numbers(32)
+    part = DistributedSampler(data, num_replicas=2, rank=0)
+    with pytest.raises(MisconfigurationException, match="DistributedSampler has divided it already"):
+        trainer(1, global_batch_size=8).fit(Regression(), DataLoader(data, batch_size=2, sampler=part))
 
 
 def test_a_global_batch_size_that_can_not_be_divided_is_refused_with_the_nearest():

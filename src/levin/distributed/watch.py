@@ -187,9 +187,8 @@ class Watch:
         """
         self._turns += 1
         key = self._key(f"turn/{self._turns}/{room}")
-        pause_s = (
-            0.001  # what is quick is waited for quickly; torch's own `wait` warns whenever its time is up
-        )
+        # what is quick is waited for quickly; torch's own `wait` warns whenever its time is up
+        pause_s = 0.001
         while not self._store.check([key]):
             if self.failure is not None:
                 raise RankFailedError(str(self.failure))

@@ -58,6 +58,11 @@ def _of_global_batches(run: Run, loader: Any) -> Any:
             f"{type(loader).__name__} has no `batch_size` to set. Give a DataLoader with a batch_size over a "
             "map-style dataset, or leave global_batch_size out."
         )
+    if isinstance(batches.sampler, DistributedSampler) and not isinstance(batches.sampler, ShardSampler):
+        raise MisconfigurationException(
+            f"global_batch_size={run.global_batch_size} divides the data, and the loader's "
+            f"{type(batches.sampler).__name__} has divided it already. Leave one of the two out."
+        )
     strategy, window = run.strategy, run.updates.accumulate_grad_batches
     seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
     given = batches.sampler if isinstance(batches.sampler, Sized) else SequentialSampler(loader.dataset)
@@ -109,14 +114,21 @@ def _divided(run: Run, kind: str, loader: Any) -> Any:
     return with_batch_sampler(loader, ShardBatches(batches, seed=seed, **part))
 
 
-def num_samples(loaders: Any) -> int:
-    """The samples of an epoch over all processes, where one loader divides them; else 0."""
+def shard_of(loaders: Any) -> tuple[Any, ShardSampler] | None:
+    """The loader that divides the samples among processes, and its sampler, if it is the only one."""
     parts = flatten(loaders)
     sampler = getattr(parts[0], "sampler", None) if len(parts) == 1 else None
-    if not isinstance(sampler, ShardSampler):
+    return (parts[0], sampler) if isinstance(sampler, ShardSampler) else None
+
+
+def num_samples(loaders: Any) -> int:
+    """The samples of an epoch over all processes, where one loader divides them; else 0."""
+    found = shard_of(loaders)
+    if found is None:
         return 0
-    if parts[0].drop_last:
-        return len(parts[0]) * int(parts[0].batch_size) * sampler.num_replicas
+    loader, sampler = found
+    if loader.drop_last:
+        return len(loader) * int(loader.batch_size) * sampler.num_replicas
     return len(sampler.sampler)
 
 

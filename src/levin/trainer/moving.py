@@ -6,22 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from levin.data.shards import ShardSampler
-from levin.trainer.dataloaders import flatten
+from levin.trainer.dividing import shard_of
 from levin.utils.rank import rank_zero_info, rank_zero_warn
 from levin.utils.seed import isolate_rng, set_generator_state, set_rng_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from levin.data.shards import ShardSampler
     from levin.trainer.states import Run
-
-
-def shard_of(loaders: Any) -> tuple[Any, ShardSampler] | None:
-    """The loader that divides the samples among processes, and its sampler, if it is the only one."""
-    parts = flatten(loaders)
-    sampler = getattr(parts[0], "sampler", None) if len(parts) == 1 else None
-    return (parts[0], sampler) if isinstance(sampler, ShardSampler) else None
 
 
 def place_among_samples(loaders: Any, position: dict[str, Any] | None) -> dict[str, Any] | None:
